@@ -25,13 +25,16 @@ import attrs
 from pydnn.checks import MissingExtra, expect_known, first_line, import_extra
 
 __all__ = [
+    "COMPILE",
     "ENGINES",
     "VARIABLE",
     "CompiledEngine",
+    "NotCompiledYet",
     "at_work",
     "chosen_engine",
     "compilable",
     "compiled_engine",
+    "compiles_here",
     "engine_for",
     "engine_for_workers",
     "engine_in_use",
@@ -39,6 +42,7 @@ __all__ = [
     "give_up",
     "in_use",
     "is_compilable",
+    "kernels_missed",
     "mask_of",
     "multiplies_by",
     "note",
@@ -55,6 +59,7 @@ __all__ = [
 
 ENGINES = ("numpy", "compiled", "auto")
 VARIABLE = "PYDNN_ENGINE"
+COMPILE = "PYDNN_COMPILE"
 
 # The work from which compiling pays for `auto`: updates times the numbers that each computes alone,
 # outside of products. With a cold cache the first step of a middle network takes from 0.8 seconds
@@ -390,9 +395,36 @@ def compiled_engine() -> CompiledEngine:
     return CompiledEngine(version, str(folder), kept)
 
 
+class NotCompiledYet(Exception):  # noqa: N818
+    """Another process still compiles a kernel, so NumPy does what it was called for."""
+
+
+kernels_missed = 0  # how often that happened, which `pydnn.compiled.kernels.once_compiled` reads
+
+
+def compiles_here() -> bool:
+    """Return whether a call waits until this process has compiled the kernels that it needs.
+
+    That is what PYDNN_COMPILE=here asks for, e.g. to measure the compiled engine from its first
+    step. The default is "aside": another process compiles, and NumPy does the work until then.
+
+    Raises:
+        BadInput: If PYDNN_COMPILE is something else.
+    """
+    chosen = os.environ.get(COMPILE) or "aside"
+    expect_known(f"way in {COMPILE}", chosen, ("aside", "here"))
+    return chosen == "here"
+
+
 def give_up(error: BaseException) -> None:
-    """Let NumPy do all work of this process, after the compiled engine failed, and say so once."""
-    global _failed
+    """Let NumPy do all work of this process, after the compiled engine failed, and say so once.
+
+    If a kernel is only not compiled yet, NumPy does the work of this call alone.
+    """
+    global _failed, kernels_missed
+    if isinstance(error, NotCompiledYet):
+        kernels_missed += 1
+        return
     if not _failed:
         _failed = True
         _renew()
@@ -417,10 +449,15 @@ def note_once(text: str) -> None:
 
 
 @functools.cache
-def say_compiling() -> None:
-    """Tell a person at a terminal, once, why the first step takes a moment."""
+def say_compiling(*, waits: bool) -> None:
+    """Tell a person at a terminal, once, why the first steps take longer.
+
+    Args:
+        waits: Whether the first step waits until its kernels are compiled.
+    """
     if _people and sys.stderr is not None and sys.stderr.isatty():
-        print("pydnn: compiling for this processor, once …", file=sys.stderr, flush=True)
+        meanwhile = " …" if waits else "; until then NumPy does the work"
+        print(f"pydnn: compiling for this processor, once{meanwhile}", file=sys.stderr, flush=True)
 
 
 _show: Callable[[str], None] | None = None

@@ -6,12 +6,19 @@ import hashlib
 import importlib.util
 import marshal
 import os
+import shutil
+import tempfile
+import time
 from pathlib import Path
 
 # BLAS uses one thread, unless the user sets another number: products this small are no faster with
 # two, and threads that share a core with other processes wait for each other. This must come before
 # NumPy is imported. A test of several threads starts its own process.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Tests of compiled kernels wait for them. Otherwise they would compare NumPy with NumPy until
+# another process has compiled the kernels.
+os.environ["PYDNN_COMPILE"] = "here"
 
 import hypothesis
 import numpy as np
@@ -51,6 +58,39 @@ def _cores():
 
 
 def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist inherit the variable
+        _use_private_cache(config)
+    _keep_rewritten(config)
+
+
+def _use_private_cache(config):
+    """Let all processes of this run share a cache of pydnn that is not the user's.
+
+    What they compile is kept for the next run, in pytest's own cache folder; or in PYDNN_CACHE,
+    e.g. of a checkout that others also work in. This comes before any test module is imported,
+    since pydnn.compiled looks for its folder when it is imported.
+    """
+    before = os.environ.get("PYDNN_CACHE")
+    if before:
+        folder = Path(before) / "tests"
+    elif getattr(config, "cache", None) is not None:
+        folder = config.cache.mkdir("pydnn")
+    else:  # `-p no:cacheprovider`
+        folder = Path(tempfile.mkdtemp())
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # kernels are not kept where others may write
+    yesterday = time.time() - 24 * 3600
+    kernels = (folder / "compiled").glob("*")  # one folder for each version of pydnn's sources
+    for old in [path for path in kernels if path.stat().st_mtime < yesterday]:
+        shutil.rmtree(old, ignore_errors=True)
+    for name in ("hashes", "images"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    os.environ["PYDNN_CACHE"] = str(folder)
+    config.add_cleanup(lambda: os.environ.update(PYDNN_CACHE=before or ""))
+
+
+def _keep_rewritten(config):
     """Keep the code of test files, with its rewritten asserts, in pytest's own cache folder.
 
     Rewriting takes two thirds of the time before the first test. pytest keeps its results only
@@ -120,14 +160,6 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def private_cache(tmp_path_factory):
-    """Keep the tests' cache separate from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYDNN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

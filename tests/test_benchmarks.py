@@ -139,7 +139,8 @@ def test_a_limit_is_judged_against_the_fastest_of_its_peers():
 def test_every_limit_compares_rows_that_are_measured():
     measured = {work: {*peers} for work, peers in suite.PEERS_OF.items()}
     measured["whole process"] = {"pydnn", *suite.FRAMEWORKS}
-    measured["first step, P2"] = {"pydnn", *processes.CACHES}
+    for name in processes.FIRST:
+        measured[f"first step, {name}"] = {"pydnn", *processes.CACHES}
     measured["import"] = {*IMPORTS}
     measured["memory, P1"] = measured["memory, P4"] = {"pydnn", "allowed"}
     for limit in suite.LIMITS:

@@ -42,7 +42,7 @@ from numba import typeof
 from numba.core import types
 from numba.extending import intrinsic
 
-from pydnn.compiled.kernels import kernel
+from pydnn.compiled.kernels import kernel, once_compiled
 from pydnn.compiled.memory import clear
 from pydnn.compiled.ufuncs import Loop, call, sum_of, uncompared_loop
 from pydnn.engines import give_up
@@ -71,7 +71,7 @@ _BY_ROWS, _TRANSPOSED = 101, 112  # as cblas.h numbers them
 _NAMES = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}_64")
 
 
-@functools.cache
+@once_compiled
 def matmul_loop(dtype: AnyDType) -> Loop | None:
     """Return the loop of `np.matmul` for `matmul`; None if kernels cannot call it.
 
@@ -87,7 +87,7 @@ def matmul_loop(dtype: AnyDType) -> Loop | None:
     return None
 
 
-@functools.cache
+@once_compiled
 def products_of(dtype: AnyDType) -> Products | None:
     """Return what `dot` and `product` call; None if kernels cannot call it.
 

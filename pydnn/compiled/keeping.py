@@ -12,8 +12,9 @@ from typing import Any
 
 from numba.core import caching
 
+from pydnn.compiled.aside import is_left_to_another
 from pydnn.compiled.kernels import complain_once, kernel_folder
-from pydnn.engines import say_compiling
+from pydnn.engines import NotCompiledYet
 
 __all__ = ["Kept"]
 
@@ -46,7 +47,7 @@ class _Results(caching.CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class Kept(caching.Cache):  # type: ignore[misc]
-    """What numba asks for a compiled kernel; it says so if one has to be compiled."""
+    """What numba asks for a compiled kernel before it compiles one."""
 
     _impl_class = _Results
 
@@ -57,7 +58,11 @@ class Kept(caching.Cache):  # type: ignore[misc]
             raise OSError("NUMBA_CACHE_LOCATOR_CLASSES names another folder: unset it")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the kernel for the types `sig`; None if it has to be compiled."""
+        """Return the kernel for the types `sig`; None if this process has to compile it.
+
+        Raises:
+            NotCompiledYet: If another process compiles it.
+        """
         found = None
         try:
             with self._file_of(sig):
@@ -65,8 +70,8 @@ class Kept(caching.Cache):  # type: ignore[misc]
         except Exception:  # a file is damaged, e.g. cut off: both are written again
             with contextlib.suppress(Exception), self._file_of(sig):
                 self.flush()
-        if found is None:
-            say_compiling()
+        if found is None and is_left_to_another(self._py_func, sig):
+            raise NotCompiledYet
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import platform
 import stat
@@ -24,18 +25,22 @@ import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-from pydnn import __version__
+from pydnn import __version__, engines
 from pydnn.engines import note
 from pydnn.storage.cache import VARIABLE, cache_folder
 
 __all__ = [
+    "comes_first",
     "complain_once",
     "inlined_kernel",
     "kernel",
     "kernel_folder",
     "kernel_from_text",
     "kernel_in_any_order",
+    "kernel_of_source",
     "make_kernel_folder",
+    "once_compiled",
+    "source_of",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -86,9 +91,11 @@ def _compiled_by(
         # The same as njit(cache=True), but in our folder. If a version of numba has other names for
         # these things, kernels are compiled again in every process.
         try:
+            from pydnn.compiled.aside import not_asked_in_vain
             from pydnn.compiled.keeping import Kept
 
             compiled._cache = Kept(compiled.py_func)
+            compiled._compile_for_args = not_asked_in_vain(compiled)
         except Exception as error:
             complain_once(f"numba {numba.__version__} does not let pydnn keep kernels ({error})")
     result: _Function = compiled
@@ -119,6 +126,35 @@ TEXT_NAMES = {
 }
 
 
+_deciding = 0
+
+
+def once_compiled(function: _Function) -> _Function:
+    """Compute a function once for all arguments, if all kernels that it needs are compiled.
+
+    Otherwise the next call computes it again.
+    """
+    kept: dict[tuple[object, ...], Any] = {}
+
+    @functools.wraps(function)
+    def remembered(*args: Any) -> Any:
+        global _deciding
+        if args not in kept:
+            before = engines.kernels_missed
+            _deciding += 1
+            try:
+                result = function(*args)
+            finally:
+                _deciding -= 1
+            if engines.kernels_missed != before:
+                return result
+            kept[args] = result
+        return kept[args]
+
+    vars(remembered)["cache_clear"] = kept.clear
+    return remembered  # type: ignore[return-value]
+
+
 @functools.cache
 def _from_text(text: str, names: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     digest = hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -129,10 +165,57 @@ def _from_text(text: str, names: tuple[tuple[str, Any], ...]) -> Callable[..., A
     # A kernel on disk refers to its module by name.
     module = ModuleType(f"{__name__.rpartition('.')[0]}.loop_{digest}")
     vars(module).update({"__file__": path, **TEXT_NAMES, **dict(names)})
+    vars(module)["_source"] = text, names
     sys.modules[module.__name__] = module
     exec(compile(text, path, "exec"), vars(module))
     compiled: Callable[..., Any] = kernel(vars(module)["loop"])
     return compiled
+
+
+def comes_first(function: Callable[..., Any]) -> bool:
+    """Return whether a kernel should be compiled before others, which may then not be needed.
+
+    That holds for generated texts that call other kernels, as those of whole steps do, and for what
+    a function that is computed `once_compiled` calls, since others depend on its result.
+    """
+    return _deciding > 0 or bool(getattr(sys.modules[function.__module__], "_source", (0, ()))[1])
+
+
+def source_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return as plain data where a kernel comes from, for another process.
+
+    Args:
+        function: Its Python function.
+
+    Raises:
+        LookupError: If it is made of something that is not in a module of its own.
+    """
+    text, names = getattr(sys.modules[function.__module__], "_source", ("", ()))
+    if not text:
+        return _place_of(getattr(sys.modules[function.__module__], function.__name__))
+    plain = {
+        name: value if isinstance(value, int | float) else _place_of(value) for name, value in names
+    }
+    return {"text": text, "names": plain}
+
+
+def _place_of(value: Any) -> dict[str, str]:
+    module = value.__module__
+    for name, other in vars(sys.modules[module]).items():
+        if other is value:
+            return {"module": module, "name": name}
+    raise LookupError(f"{value} has no name in {module}")
+
+
+def kernel_of_source(source: dict[str, Any]) -> Any:
+    """Return the kernel that `source_of` has described."""
+    if "module" in source:
+        return getattr(importlib.import_module(source["module"]), source["name"])
+    names = {
+        name: value if isinstance(value, int | float) else kernel_of_source(value)
+        for name, value in source["names"].items()
+    }
+    return kernel_from_text(source["text"], names)
 
 
 def _write(path: Path, text: str) -> None:

@@ -20,8 +20,10 @@ from operator import is_
 import attrs
 import numpy as np
 
+from pydnn import engines
 from pydnn.checks import BadInput
 from pydnn.compiled.arithmetics import Arithmetic
+from pydnn.compiled.aside import is_awaited
 from pydnn.compiled.fast.step import in_fast
 from pydnn.compiled.kernels import kernel_from_text
 from pydnn.compiled.loops import to_read
@@ -307,25 +309,27 @@ class Whole:
         return np.array(rows)
 
     def _planned(self, state: TrainState) -> _Planned | None:
-        """Return the plan for the dtype and the layout of these parameters."""
+        """Return the plan for the dtype and the layout of these parameters; None if none works."""
         parameters = state.parameters
         layout = parameters.layout
         key = (parameters.vector.dtype.char, id(layout))  # its hash would take longer than the step
         try:
-            return self.plans[key]
+            planned = self.plans[key]
         except KeyError:
-            planned = self.plans[key] = self._compiled(state)
-            return planned
+            missed, planned = engines.kernels_missed, self._compiled(state)
+            if engines.kernels_missed == missed:
+                self.plans[key] = planned
+        return None if planned is None or is_awaited(planned.function) else planned
 
     def _compiled(self, state: TrainState) -> _Planned | None:
         dtype, layout = state.parameters.vector.dtype, state.parameters.layout
+        calls = self.arithmetic.calls(dtype)
+        if calls is None:
+            return None
         try:
             pending = self._begun(state)
             plan = self.plan(state, pending)
         except Exception:  # `Untraceable`, or what a function itself raises for symbols
-            return None
-        calls = self.arithmetic.calls(dtype)
-        if calls is None:
             return None
         function = kernel_from_text(plan.text, {**NAMES, **self.arithmetic.names(dtype)})
         read = [to_read(read(layout)) for read in pending.read]

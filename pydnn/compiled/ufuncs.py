@@ -25,7 +25,6 @@ NumPy, which says what it has to say about them.
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,7 @@ from numba import typeof
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from pydnn.compiled.kernels import kernel
+from pydnn.compiled.kernels import kernel, once_compiled
 from pydnn.compiled.memory import clear
 from pydnn.engines import give_up
 from pydnn.records import AnyDType, FloatArray
@@ -69,7 +68,7 @@ class _Head(ctypes.Structure):
     ]
 
 
-@functools.cache
+@once_compiled
 def loop_of(ufunc: np.ufunc, dtype: AnyDType) -> Loop | None:
     """Return the loop of a ufunc for kernels; None if there is none with the bits of the ufunc.
 

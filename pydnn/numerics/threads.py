@@ -56,9 +56,12 @@ def in_blocks(kernel: _Kernel, *operands: AnyArray, results: int = 1) -> tuple[F
 def shared_out(work: Callable[[int, int], None], first: AnyArray) -> None:
     """Call `work(start, stop)` for consecutive parts of a vector, one part on each thread.
 
-    Parts of an array with more axes are those of its first axis.
+    Parts of an array with more axes are those of its first axis. Before several threads begin, this
+    one calls `work(0, 0)`, so that work which cannot be done fails before any part of it is done.
     """
     threads = worker_threads() if first.nbytes >= WORTH_A_THREAD else 1
+    if threads > 1:
+        work(0, 0)
     bounds = [len(first) * part // threads for part in range(threads + 1)]
     share_out(lambda part: work(bounds[part], bounds[part + 1]), threads)
 

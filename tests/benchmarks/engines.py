@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 from environment import environment
-from processes import first_steps
+from processes import FIRST, first_steps
 from side_by_side import arguments
 
 import pydnn as nn
@@ -48,7 +48,7 @@ def main():
     rows = {name: compared(work, args) for name, work in works.items()}
     result = {"microseconds": rows, "environment": environment()}
     if args.cold:
-        result["first step, s"] = first_steps(blocks=1, threads=2)
+        result["first step, s"] = {n: first_steps(n, blocks=1, threads=2) for n in FIRST}
     print(json.dumps(result) if args.json else in_words(result))
 
 
@@ -179,8 +179,9 @@ def in_words(result):
     rows = [f"{'':22} {'numpy':>9} {'compiled':>9} {'ratio':>6}"]
     for name, row in result["microseconds"].items():
         rows.append(f"{name:22} {row['numpy']:9.1f} {row['compiled']:9.1f} {row['ratio']:6.2f}")
-    for name, (seconds,) in result.get("first step, s", {}).items():
-        rows.append(f"first step of P2, {name}: {seconds:.2f} s")
+    for work, peers in result.get("first step, s", {}).items():
+        for name, (seconds,) in peers.items():
+            rows.append(f"first step of {work}, {name}: {seconds:.2f} s")
     return "\n".join([*rows, result["environment"]])
 
 

@@ -4,6 +4,10 @@ import os
 import platform
 from pathlib import Path
 
+# What measures the compiled engine waits for its kernels. Otherwise it would measure NumPy until
+# another process has compiled them.
+os.environ.setdefault("PYDNN_COMPILE", "here")
+
 
 def environment():
     """Return the processor, its cores, the versions and the kernel of BLAS, in one line."""

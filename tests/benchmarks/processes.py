@@ -1,5 +1,6 @@
 """Whole processes: their time from the start to the trained model, and their memory."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ from import_time import ENVIRONMENT
 from turns import costs_differ, threads_in
 
 __all__ = [
+    "CACHES",
+    "FIRST",
     "costs_of_job",
     "draw_cats",
     "first_steps",
@@ -25,8 +28,16 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
-# In this order: the first process fills the cache of the second one.
 CACHES = ("pydnn compiled, cold cache", "pydnn compiled, warm cache")
+# Each work whose first step is timed, with an arithmetic and a dtype
+FIRST = {
+    "P2": ("P2", "fast", "float32"),
+    "P3 portable": ("P3", "portable", "float32"),
+    "P3 portable, float64": ("P3", "portable", "float64"),
+    "P5f32": ("P5f32", "fast", "float32"),
+    "P5f32 portable": ("P5f32", "portable", "float32"),
+    "P6": ("P6", "fast", "float64"),
+}
 
 
 def draw_cats(folder):
@@ -53,10 +64,11 @@ def start_up(*, data, threads, blocks):
             _run(["-c", f"import {module}"], threads)  # loads its files into the file cache
             commands[peer] = [str(HERE / "peers" / f"tutorial_in_{module}.py"), data, "."]
     seconds, expected = {peer: [] for peer in commands}, None
-    for _ in range(blocks):
-        with tempfile.TemporaryDirectory() as cache:  # for the one of CACHES after the other
+    with tempfile.TemporaryDirectory() as warm:
+        for _ in range(blocks):
             for peer, command in commands.items():
-                taken, _, output = _run(command, threads, PYDNN_CACHE=cache)
+                with _cache_of(peer, warm, command, threads) as cache:
+                    taken, _, output = _run(command, threads, **cache)
                 costs = json.loads(output)["costs"]
                 expected = expected or costs
                 if costs_differ(costs, expected, 1e-9):
@@ -65,30 +77,55 @@ def start_up(*, data, threads, blocks):
     return seconds, absent
 
 
-FIRST = f"""
+@contextlib.contextmanager
+def _cache_of(name, warm, command, threads):
+    """Give the variables for a run with an empty cache, or with `warm`, which a run has filled."""
+    if name == CACHES[1]:
+        if not os.listdir(warm):
+            _run(command, threads, PYDNN_CACHE=warm, PYDNN_COMPILE="here")
+        yield {"PYDNN_CACHE": warm, "PYDNN_COMPILE": "aside"}
+        return
+    with tempfile.TemporaryDirectory() as cold:
+        yield {"PYDNN_CACHE": cold, "PYDNN_COMPILE": "aside"}
+
+
+TIMED = f"""
 import sys, time
 sys.path.insert(0, {str(HERE)!r})
+engine, name, numerics, dtype = sys.argv[1:]
 from works import work_called
 from peers import with_pydnn
-import attrs
-work = attrs.evolve(work_called("P2", None), steps=1)
-begin = with_pydnn.fold(work, engine=sys.argv[1])
+import attrs, pydnn
+work = work_called(name, None)
+start = [[array.astype(dtype) for array in layer] for layer in work.start()]
+batches = [(X.astype(dtype), y) for X, y in work.batches]
+work = attrs.evolve(work, steps=1, batches=batches, start=lambda: start)
+begin = with_pydnn.fold(work, engine=engine, numerics=getattr(pydnn, numerics))
 before = time.perf_counter()
 begin()()
 print(time.perf_counter() - before)
 """
 
 
-def first_steps(*, blocks, threads):
-    """Time the first step of P2 in a process, by NumPy, and compiled with both kinds of cache."""
+def first_steps(name, *, blocks, threads):
+    """Time the first step of a work in a process.
+
+    Args:
+        name: The work, one of `FIRST`.
+        blocks: The number of processes for each row.
+        threads: The number of threads.
+
+    Returns:
+        The seconds of each process, by NumPy, and compiled with both kinds of cache.
+    """
     compiled = () if find_spec("numba") is None else CACHES
-    seconds = {"pydnn": [], **{name: [] for name in compiled}}
-    for _ in range(blocks):
-        with tempfile.TemporaryDirectory() as cache:
-            for name, taken in seconds.items():
-                engine = "compiled" if name in CACHES else "numpy"
-                _, _, output = _run(["-c", FIRST, engine], threads, PYDNN_CACHE=cache)
-                taken.append(float(output))
+    seconds = {"pydnn": [], **{row: [] for row in compiled}}
+    with tempfile.TemporaryDirectory() as warm:
+        for _ in range(blocks):
+            for row, taken in seconds.items():
+                command = ["-c", TIMED, "compiled" if row in CACHES else "numpy", *FIRST[name]]
+                with _cache_of(row, warm, command, threads) as cache:
+                    taken.append(float(_run(command, threads, **cache)[2]))
     return seconds
 
 

@@ -40,7 +40,15 @@ import attrs
 from environment import environment
 from import_time import import_times
 from peers import FRAMEWORKS
-from processes import draw_cats, first_steps, large_memory, start_up, sweeps, tutorial_memory
+from processes import (
+    FIRST,
+    draw_cats,
+    first_steps,
+    large_memory,
+    start_up,
+    sweeps,
+    tutorial_memory,
+)
 from turns import take_turns
 
 OURS, COMPILED = "pydnn", "pydnn compiled"
@@ -123,7 +131,7 @@ LIMITS = (
     Limit("P5f32", COMPILED, FRAMEWORKS, 1.0),
     Limit("P6", COMPILED, FRAMEWORKS, 0.8),
     Limit("whole process", OURS, FRAMEWORKS, 0.1),
-    Limit("first step, P2", COLD, (), 3.0),
+    *(Limit(f"first step, {name}", COLD, (), 3.0) for name in FIRST),
     Limit("import", OURS, ("dependencies",), 1.1),
     Limit("memory, P1", OURS, ("allowed",), 1.0),
     Limit("memory, P4", OURS, ("allowed",), 1.0),
@@ -232,7 +240,9 @@ def measure(args):
                 add(f"sweep, {name}", seconds, {})
         elif work == "startup":
             add("whole process", *start_up(blocks=blocks, **shared))
-            add("first step, P2", first_steps(blocks=blocks, threads=args.threads), {})
+            for name in FIRST:
+                seconds = first_steps(name, blocks=blocks, threads=args.threads)
+                add(f"first step, {name}", seconds, {})
             add("import", import_times(15), {})
         else:
             rows.extend(_memory(**shared))

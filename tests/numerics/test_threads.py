@@ -158,3 +158,20 @@ def test_there_are_as_many_threads_as_blas_may_use(variables, cores, expected, s
         of_process = {0: range(cores or 0)}  # 0 is this process
         monkeypatch.setattr(os, "sched_getaffinity", of_process.__getitem__, raising=False)
     assert module.worker_threads.__wrapped__() == expected
+
+
+def test_work_that_cannot_be_done_fails_before_any_part_of_it(threads):
+    """Parts that change arrays must not be done while others fail."""
+    done, vector = [], np.zeros(8)
+
+    def work(start, stop):
+        if not done:
+            done.append(-1)
+            raise RuntimeError("not yet")
+        done.append(stop - start)
+
+    with pytest.raises(RuntimeError, match="not yet"):
+        module.shared_out(work, vector)
+    assert done == [-1]
+    module.shared_out(work, vector)
+    assert sum(done) == 8 - 1

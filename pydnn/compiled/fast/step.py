@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from pydnn.compiled.arithmetics import TERMS, Arithmetic, Placed
 from pydnn.compiled.blas import dot, is_a_product, products_of
 from pydnn.compiled.fast.dense import ADD, ONES, PRODUCTS, backward, forward
 from pydnn.compiled.fast.losses import EXP, LOG, cross_entropy_of_classes
-from pydnn.compiled.kernels import kernel
+from pydnn.compiled.kernels import kernel, once_compiled
 from pydnn.compiled.memory import to_read
 from pydnn.compiled.tracing import Symbol, Untraceable
 from pydnn.compiled.ufuncs import apply, loop_of, sum_of
@@ -65,7 +64,7 @@ def _square_of(grads: FloatArray, terms: FloatArray, calls: IntArray) -> float:
     return np.float64(terms[0])
 
 
-@functools.cache
+@once_compiled
 def _calls(dtype: AnyDType) -> IntArray | None:
     products = products_of(dtype)
     if products is None:
