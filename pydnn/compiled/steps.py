@@ -14,7 +14,7 @@ NaN, or a product that has to be rounded without any error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import is_
 
 import attrs
@@ -182,30 +182,22 @@ class Whole:
         )
         return max(1, int(min(limits)))
 
-    def take(self, state: TrainState, batches: Sequence[Batch]) -> list[_Pair]:
-        """Take a step for each batch, and return the states after them, and what a reader needs.
+    def take(self, state: TrainState, batches: Sequence[Batch]) -> Iterator[_Pair]:
+        """Take a step for each batch, and yield the states after them, and what a reader needs.
+
+        It ends early if the next step has to be taken part by part.
 
         Args:
             state: The state before the first step.
             batches: The examples of the steps, one batch or more.
-
-        Returns:
-            The results of the first steps, or none, if the next one has to be taken part by part.
         """
         planned = self._planned(state)
         inputs = None if planned is None else planned.inputs(batches)
         if planned is None or inputs is None:
-            return []
+            return
         plan, dtype = planned.plan, planned.plan.dtype
         pendings = self._pendings(state, dtype, len(inputs.which))
-        table = np.array(
-            [
-                (0.0, 0.0, row, pending.factor, *pending.numbers, *plan.constants)
-                for row, pending in zip(inputs.which, pendings, strict=False)
-            ]
-        )
-        if len(table) > 1:
-            table = _known(table)
+        table = _table(pendings, inputs.which, plan.constants)
         count, m = len(table), inputs.batch.X.shape[1]
         made = [empty((count, plan.size), dtype) for _ in range(1 + plan.before)]
         masks = [self._masks(plan.masks, state, m, count)] if plan.masks else ()
@@ -225,8 +217,8 @@ class Whole:
             )
         except Exception as error:  # numba may raise anything
             give_up(error)
-            return []
-        return self._results(state, table[:done], [freeze(each) for each in made], pendings)
+            return
+        yield from self._results(state, table[:done], [freeze(each) for each in made], pendings)
 
     def _results(
         self,
@@ -234,8 +226,8 @@ class Whole:
         table: FloatArray,
         vectors: Sequence[FloatArray],
         pendings: Sequence[PendingUpdate],
-    ) -> list[_Pair]:
-        """Return the results of steps up to the first one that needs another way.
+    ) -> Iterator[_Pair]:
+        """Yield the results of steps up to the first one that needs another way.
 
         Args:
             state: The state before the first step.
@@ -245,13 +237,12 @@ class Whole:
         """
         layout, key, statistics = state.parameters.layout, state.key, state.statistics
         observe, length, dtype = self.optimizer.observe, self.arithmetic.length, vectors[0].dtype
-        results: list[_Pair] = []
         # Records are made in the shortest way, since this takes as long as the arithmetic does.
         rows = zip(table[:, :WHICH].tolist(), pendings, *vectors, strict=False)
         for iteration, ((cost, square), pending, moved, *after) in enumerate(rows, state.iteration):
             norm = length(square, dtype)
             if not norm < LONG:
-                break
+                return
             optimizer_state = pending.state(*after)
             parameters: Packed = _new(Packed)
             _set(parameters, "__dict__", {"vector": moved, "layout": layout})
@@ -264,8 +255,16 @@ class Whole:
                 "statistics": statistics,
             }
             _set(then, "__dict__", fields)
-            results.append((then, StepInfo(iteration, cost, norm, observe(optimizer_state))))
-        return results
+            info: StepInfo = _new(StepInfo)
+            fields = {
+                "iteration": iteration,
+                "cost": cost,
+                "gradient_norm": norm,
+                "observed": observe(optimizer_state),
+                "measured": {},
+            }
+            _set(info, "__dict__", fields)
+            yield then, info
 
     def _begun(self, state: TrainState) -> PendingUpdate:
         """Return the update that begins at a state."""
@@ -294,6 +293,8 @@ class Whole:
                 pending = begin(pending.state(*unknown), dtype, numerics)
             except Exception:  # whatever a function raises for NaN
                 break
+            if pending is pendings[0]:  # nothing changes from step to step
+                return pendings * count
             if pending.kernel is not kernel or not all(map(is_, pending.before, unknown)):
                 break
             pendings.append(pending)
@@ -356,10 +357,22 @@ def _is_of_truths(vector: AnyArray, dtype: AnyDType) -> bool:
     return vector.dtype == np.bool_
 
 
-def _known(table: FloatArray) -> FloatArray:
-    """Return the first rows of a table, up to the first one whose numbers are not known yet."""
-    known = np.isfinite(table).all(axis=1)
-    return table if known.all() else table[: np.argmin(known)]
+def _table(
+    pendings: Sequence[PendingUpdate], which: Sequence[int], constants: Sequence[float]
+) -> FloatArray:
+    """Return what differs from step to step, up to the first number that is not known yet."""
+    first = pendings[0]
+    if pendings[-1] is first:  # as in `_pendings`
+        table = np.array([(0.0, 0.0, 0, first.factor, *first.numbers, *constants)] * len(pendings))
+    else:
+        table = np.array(
+            [(0.0, 0.0, 0, each.factor, *each.numbers, *constants) for each in pendings]
+        )
+    if len(which) > 1:
+        table[:, WHICH] = which[: len(table)]
+        known = np.isfinite(table).all(axis=1)
+        return table if known.all() else table[: np.argmin(known)]
+    return table
 
 
 def whole_of(step: TrainStep) -> Whole | None:

@@ -292,8 +292,8 @@ class Whole(Protocol):
     def most(self, state: TrainState, batch: Batch, /) -> int:
         """Return how many steps with batches like this one are worth a call; 0 for none."""
 
-    def take(self, state: TrainState, batches: Sequence[Batch], /) -> list[Progress]:
-        """Return the results of the first steps; none if the next is taken part by part."""
+    def take(self, state: TrainState, batches: Sequence[Batch], /) -> Iterator[Progress]:
+        """Yield the results of the first steps, until the next one is taken part by part."""
 
 
 class Inside(Protocol):
@@ -556,8 +556,9 @@ class TrainStep(Unchanging):
         """Take one step; neither argument changes."""
         if in_use.forms is not None:
             whole = self.whole
-            if whole is not None and (taken := whole.take(state, [batch])):
-                return taken[0]
+            if whole is not None:
+                for taken in whole.take(state, [batch]):
+                    return taken
         start: Step = _new(Step)
         _set(start, "__dict__", {"state": state, "batch": batch})
         step = self._run(start)
@@ -592,10 +593,15 @@ class TrainStep(Unchanging):
             ahead, error = _read(source, count - 1)
             ahead.insert(0, batch)
             while ahead:
-                taken = whole.take(state, ahead) or [self(state, ahead[0])]
-                yield from taken
-                state = taken[-1][0]
-                del ahead[: len(taken)]
+                count = 0
+                for taken in whole.take(state, ahead):
+                    yield taken
+                    state, count = taken[0], count + 1
+                if not count:
+                    state, info = self(state, ahead[0])
+                    yield state, info
+                    count = 1
+                del ahead[:count]
             if error is not None:
                 raise error
 

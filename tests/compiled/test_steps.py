@@ -80,12 +80,12 @@ def test_every_step_has_the_bits_of_the_numpy_path(name, numerics):
     examples = list(batches(CASES[name][-1], classes=name == "classes"))
     expected = list(taken(step, state, examples))
     with engines.using_engine("compiled"):
-        assert len(step.whole.take(state, examples[:1])) == 1
+        assert len(list(step.whole.take(state, examples[:1]))) == 1
         assert list(taken(step, state, examples)) == expected
         assert engines.engine_in_use() == "compiled"
         # Several steps at a time give every state between, and stop at a batch of another size.
         same, few = [examples[0], examples[0], batch_like(examples[0]), examples[1]], 3
-        pairs = step.whole.take(state, same)
+        pairs = list(step.whole.take(state, same))
         assert len(pairs) == few
         assert list(of_pairs(pairs)) == list(taken(part_by_part(step), state, same[:few]))
 
@@ -115,17 +115,17 @@ def test_infinities_are_left_to_the_numpy_path_which_says_where_they_are(numeric
     with engines.using_engine("compiled"):
         for number in (np.inf, np.nan, 1e308):
             batch = nn.Batch(np.full((3, 4), number), np.ones((2, 4)))
-            assert not step.whole.take(state, [batch])
+            assert not list(step.whole.take(state, [batch]))
             with (
-                pytest.raises(NotFinite, match="in (forward, stage 0|cost)"),
+                pytest.raises(NotFinite, match=r"in (forward, stage 0|cost)"),
                 np.errstate(all="ignore"),
             ):
                 step(state, batch)
         weighted = nn.Batch(np.ones((3, 4)), np.ones((2, 4)), weights=np.ones((1, 4)))
-        assert not step.whole.take(state, [weighted])
+        assert not list(step.whole.take(state, [weighted]))
         few = 2000 if numerics is nn.portable else 1 << 20
         many = nn.Batch(np.ones((3, few)), np.ones((2, few)))  # left to BLAS
-        assert not step.whole.take(state, [many])
+        assert not list(step.whole.take(state, [many]))
 
 
 def test_the_text_is_the_same_for_the_same_description_and_numbers_are_no_part_of_it():
@@ -236,7 +236,9 @@ def test_other_steps_are_taken_part_by_part_and_the_reason_is_named(name):
         generated_text(step, state)
     with engines.using_engine("compiled"):
         whole = step.whole
-        assert whole is None or not whole.take(state, [nn.Batch(np.ones((3, 2)), np.ones((2, 2)))])
+        assert whole is None or not list(
+            whole.take(state, [nn.Batch(np.ones((3, 2)), np.ones((2, 2)))])
+        )
 
 
 class Counted:
