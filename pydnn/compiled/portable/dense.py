@@ -251,8 +251,6 @@ def _widen(numbers: FloatArray, operand: FloatArray) -> None:
 def _turn(lines: FloatArray, turned: FloatArray) -> None:
     """Fill the first columns of `turned` (q, n) with the transpose of `lines` (p, q)."""
     p, q = lines.shape
-    if p < turned.shape[1]:
-        turned[:] = 0.0
     for i in range(p):
         for j in range(q):
             turned[j, i] = lines[i, j]
@@ -296,15 +294,8 @@ def _settle(
                 bound = row * right_lengths[j]
                 if np.float32(product[i, j] - bound) == np.float32(product[i, j] + bound):
                     continue
-                # Most sums in doubt have no term but zeros, after a relu.
-                terms = 0
-                for term in range(k):
-                    number = left[term, i] if left_turned else left[i, term]
-                    other = right[term, j] if right_turned else right[j, term]
-                    terms += number * other != 0.0
-                if terms == 0:
-                    out[i, j] = 0.0
-                    continue
+                if not bound < math.inf:  # an operand is infinite or no number
+                    return False
                 nearest, sure = nearest_sum(left, left_turned, i, right, right_turned, j)
                 if not sure:
                     return False
