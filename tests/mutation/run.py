@@ -14,9 +14,11 @@ import ast
 import collections
 import copy
 import functools
+import gc
 import importlib.abc
 import importlib.util
 import json
+import math
 import os
 import random
 import resource
@@ -28,8 +30,9 @@ import time
 from pathlib import Path
 
 # Imported here, once, and not in each of a thousand children.
+import as_python
 import h5py  # noqa: F401
-import hypothesis.extra.numpy  # noqa: F401
+import hypothesis.extra.numpy
 import pytest
 import toolz  # noqa: F401
 from survivors import EQUIVALENT
@@ -140,26 +143,34 @@ TESTS = {
 # Tests of files of `pydnn.compiled` that are not all tests of the file with the same name. Those of
 # large arrays are left out, since they take Python minutes.
 KERNELS = "tests/compiled/portable/test_"
+FORMS = KERNELS + "forms.py"
 NEAREST = [
     KERNELS + "nearest.py::test_every_bit_is_that_of_numpys_form",
+    KERNELS + "nearest.py::test_entries_that_need_an_exact_sum_are_found_in_tiles",
     KERNELS + "nearest.py::test_every_entry_is_the_nearest_float32",
 ]
 OF_COMPILED = {
     "keeping": ["tests/compiled/test_kernels.py"],
     "loops": ["tests/compiled/test_passes.py", "tests/compiled/test_layers.py"],
     "tracing": ["tests/compiled/test_tracing.py", "tests/compiled/test_passes.py"],
-    "forms": [KERNELS + "elementary.py", KERNELS + "sums.py"],
-    "nearest": NEAREST,
-    "tiles": NEAREST,
-    "slices": [
-        KERNELS + "slices.py::test_the_slices_have_the_same_bits",
-        KERNELS + "slices.py::test_products_by_slices_have_the_same_bits[1.0-shape2-CC]",
+    "memory": ["tests/compiled/test_pooling.py"],
+    "elementary": [
+        KERNELS + "elementary.py::test_functions_of_single_numbers_have_the_same_bits",
+        KERNELS + "elementary.py::test_arrays_are_filled_with_the_numbers_of_the_table",
+        FORMS,
     ],
+    "sums": [KERNELS + "sums.py", FORMS],
+    "products": [KERNELS + "products.py", FORMS],
+    "forms": [FORMS, KERNELS + "elementary.py"],
+    "nearest": [*NEAREST, FORMS],
+    "tiles": [KERNELS + "tiles.py", *NEAREST],
+    "slices": [KERNELS + "slices.py::test_products_have_the_same_bits", FORMS],
 }
 # How kernels are compiled and kept is seen only if they are, and Python cannot call addresses. The
 # others run as Python, too.
 NEVER_PYTHON = {"blas", "kernels", "keeping", "ufuncs"}
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
+AS_PYTHON = "survived as Python"  # and has not been compiled
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
 
 SWAPPED = {
@@ -290,12 +301,20 @@ class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(self.code, module.__dict__)
 
 
-def start(path, make):
+# Examples are the same ones each time, and one that fails is not made smaller.
+hypothesis.settings.register_profile(
+    "mutants", deadline=None, max_examples=25, derandomize=True, database=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)  # fmt: skip
+
+
+def start(path, make, compiles, seconds=SECONDS):
     """A child that runs the tests on a mutant, and ends with pytest's status."""
     child = os.fork()
     if child:
         return child
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
@@ -303,8 +322,9 @@ def start(path, make):
     try:
         sys.meta_path.insert(0, Loader(path, make()))
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:pydnn", "--assert=plain"]
+        options += ["--tb=no", "--hypothesis-profile=mutants"]
         if COMPILED in path.parents:
-            status = run_compiled(path, options)
+            status = run_compiled(path, options, compiles)
         else:
             first, *others = TESTS.get(path.stem) or TESTS[path.parent.name]
             # Collecting tests takes longer than most of them: the others only where needed.
@@ -315,22 +335,20 @@ def start(path, make):
         os._exit(int(status))
 
 
-def run_compiled(path, options):
+def run_compiled(path, options, compiles):
     """Run the tests of a file of `pydnn.compiled`, as Python and then compiled."""
-    from numba import config
-
     # Slow ones, too, since they are slow only because they compile.
     mirror = path.relative_to(COMPILED).with_name(f"test_{path.name}")
     tests = OF_COMPILED.get(path.stem, [f"tests/compiled/{mirror}"])
     options = [*options, "-m", "slow or not slow", *tests]
+    if not compiles:
+        return run_as_python(options)
     if path.stem not in NEVER_PYTHON:
         child = os.fork()
         if not child:
             status = 1
             try:
-                config.DISABLE_JIT = True
-                # What Python computes is not kept, which is said in a warning.
-                status = pytest.main(["-W", "ignore::RuntimeWarning", *options])
+                status = run_as_python(options)
             finally:
                 os._exit(int(status))
         _, status = os.waitpid(child, 0)
@@ -338,6 +356,16 @@ def run_compiled(path, options):
             return 1
     os.environ["PYDNN_CACHE"] = str(kernels_of(os.getpid()))  # no kernel of another mutant
     return pytest.main(options)
+
+
+def run_as_python(options):
+    """Run tests of kernels that are not compiled, which takes milliseconds with tiny arrays."""
+    import numba
+
+    numba.config.DISABLE_JIT = True
+    numba.extending.intrinsic = as_python.intrinsic
+    # What Python computes is not kept, which is said in a warning.
+    return pytest.main(["-W", "ignore::RuntimeWarning", *options])
 
 
 def kernels_of(pid):
@@ -348,21 +376,28 @@ def kernels_of(pid):
 def import_all_but_kernels():
     """Import what no mutant of `pydnn.compiled` changes."""
     import hypothesis.strategies  # noqa: F401
-    import numba.core.caching  # noqa: F401
+    import numba.core.caching
+    import numba.extending
+    import numba.np.arrayobj  # noqa: F401
 
     import pydnn.cli  # noqa: F401
 
+    gc.freeze()  # or each child looks through all of it
 
-def expect_sound(file):
-    child = start(file, lambda: ast.parse(file.read_text()))
-    _, status = os.waitpid(child, 0)
+
+def sound_seconds(file, compiles):
+    """A processor's seconds that the tests of a file take; none may fail without a mutant."""
+    child = start(file, lambda: ast.parse(file.read_text()), compiles)
+    _, status, used = os.wait4(child, 0)
     shutil.rmtree(kernels_of(child), ignore_errors=True)
     if status:
         sys.exit(f"the tests of {file} fail without any mutant: mend them first")
+    return used.ru_utime + used.ru_stime
 
 
-def run(work, known, path, seconds, jobs):
-    running, sound, begun, ended = {}, set(), time.monotonic(), False
+def run(work, known, path, seconds, jobs, compiles):
+    running, sound, begun, ended = {}, {}, time.monotonic(), False
+    survived = "survived" if compiles else AS_PYTHON
     work = iter(work)
     while True:
         while len(running) < jobs and not ended:
@@ -374,15 +409,15 @@ def run(work, known, path, seconds, jobs):
                 ended = True
                 break
             if file not in sound:
-                expect_sound(file)
-                sound.add(file)
-            running[start(file, make)] = (name, time.monotonic())
+                sound[file] = sound_seconds(file, compiles)
+            most = SECONDS if compiles else min(SECONDS, 2 + math.ceil(2 * sound[file]))
+            running[start(file, make, compiles, most)] = (name, time.monotonic())
         if not running:
             return
         child, status = os.waitpid(-1, os.WNOHANG)
         if child:
             name, _ = running.pop(child)
-            known[name] = "survived" if status == 0 else "killed"
+            known[name] = survived if status == 0 else "killed"
             shutil.rmtree(kernels_of(child), ignore_errors=True)
         else:
             time.sleep(0.005)
@@ -397,38 +432,38 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("files", nargs="*", type=Path, help="of pydnn's; by default all of them")
+    parser.add_argument("files", nargs="*", type=Path, help="or folders; by default all of them")
     parser.add_argument("--seconds", type=float, default=3600, help="no mutant begins after these")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=Path("mutation.json"))
     parser.add_argument("--report", action="store_true", help="run nothing, tell what is known")
     parser.add_argument("--again", action="store_true", help="run again those that survived")
     parser.add_argument("--shuffled", action="store_true", help="run a random sample first")
+    parser.add_argument("--python", action="store_true", help="run kernels only as Python")
     options = parser.parse_args()
     os.chdir(TOP)
     known = json.loads(options.kept.read_text()) if options.kept.exists() else {}
-    files = [path.resolve() for path in options.files] or TARGETS
+    some = [path.resolve() for path in options.files]
+    files = [path for path in TARGETS if {path, *path.parents} & set(some)] if some else TARGETS
     everything = [(name, path, make) for path in files for name, make in mutants(path)]
     names = dict.fromkeys(name for name, *_ in everything)  # in their order
     known = {name: found for name, found in known.items() if name in names or options.files}
     if not options.report:
-        todo = [
-            (name, path, make)
-            for name, path, make in everything
-            if known.get(name) is None or (options.again and known[name] == "survived")
-        ]
+        open_to = {None, *([] if options.python else [AS_PYTHON])}
+        open_to |= {"survived", AS_PYTHON} if options.again else set()
+        todo = [(name, path, make) for name, path, make in everything if known.get(name) in open_to]
         if options.shuffled:
             random.Random(0).shuffle(todo)
         if all(COMPILED in path.parents for path in files):
             import_all_but_kernels()
-        run(todo, known, options.kept, options.seconds, options.jobs)
+        run(todo, known, options.kept, options.seconds, options.jobs, not options.python)
         options.kept.write_text(json.dumps(known, indent=0))
     return tell({name: found for name, found in known.items() if name in names}, names)
 
 
 def tell(known, names):
     """Print what is known; 1 if anything is to be done about it."""
-    alive = [name for name, found in known.items() if found == "survived"]
+    alive = [name for name, found in known.items() if found != "killed"]
     counts, ran, left = (collections.Counter(map(file_of, some)) for some in (names, known, alive))
     for file, count in counts.items():
         print(f"{file}: {count} mutants, {ran[file]} run, {ran[file] - left[file]} killed")
