@@ -11,6 +11,7 @@ from pydnn import engines
 from pydnn.compiled import pooling
 from pydnn.engines import using_engine
 from pydnn.numerics import fast, portable
+from pydnn.stages.windows import WindowedAxis
 
 POOLS = {
     "max": nn.max_pool,
@@ -82,10 +83,40 @@ def test_the_gradient_of_a_tie_goes_to_the_first_place(every_size):
     np.testing.assert_array_equal(dA_prev.ravel(), [0.0, 0.0, 3.0, 0.0])
 
 
-def test_small_arrays_and_other_orders_stay_with_numpy(monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["max", "average"])
+@pytest.mark.parametrize("padding", [((1, 0), (0, 0)), ((0, 0), (1, 0)), ((2, 0), (0, 2)), 1])
+def test_windows_beyond_the_edges_have_the_bits_of_numpy(kind, padding, every_size):
+    for size, stride in (((3, 3), (3, 3)), ((3, 3), (2, 3)), ((3, 3), (4, 4))):
+        stage = POOLS[kind](size, stride=stride, padding=padding)
+        expect_same(stage, with_ties((10, 9, 1, 3), "f8"))
+
+
+def test_a_kernel_that_fails_leaves_the_work_to_numpy(every_size, monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("no room")
+
+    for name, stage in (("_choose", nn.max_pool(2)), ("_spread", nn.average_pool(2, stride=1))):
+        monkeypatch.setattr(pooling, name, fails)
+        monkeypatch.setattr(engines, "_failed", False)
+        with pytest.warns(RuntimeWarning, match="failed .RuntimeError: no room., so NumPy does"):
+            expect_same(stage, with_ties((4, 4, 2, 3), "f8"))
+
+
+def test_other_numbers_stay_with_numpy(every_size):
+    axes = [WindowedAxis(4, 2), WindowedAxis(4, 2)]
+    for dtype in ("f2", np.dtype("f8").newbyteorder()):
+        X, A = np.ones((4, 4, 1, 1), dtype), np.ones((2, 2, 1, 1), dtype)
+        assert not pooling.to_first_maximum(X, A, A, axes, False, np.zeros_like(X))
+        assert not pooling.spread(A, axes, np.zeros_like(X))
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_small_arrays_and_other_orders_stay_with_numpy(kind, monkeypatch):
     done = []
-    monkeypatch.setattr(pooling, "_spread", lambda *_: done.append("spread"))
-    stage = nn.average_pool(2, stride=1)
+    for name in ("_choose", "_spread"):
+        monkeypatch.setattr(pooling, name, lambda *_: done.append("spread"))
+    stage = POOLS[kind](2, stride=1)
     expect_same(stage, np.ones((4, 4, 2, 3)))
     assert not done
     monkeypatch.setattr(pooling, "_LEAST", 0)

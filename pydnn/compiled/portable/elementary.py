@@ -178,7 +178,7 @@ def log1p(x: float) -> float:
 @kernel
 def positive_part(x: float) -> float:
     """Return max(x, 0), where -0.0 becomes 0.0 and NaN stays."""
-    return (0.0 if x <= 0.0 else x) + 0.0
+    return 0.0 if x <= 0.0 else x
 
 
 @inlined_kernel

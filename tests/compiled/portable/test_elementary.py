@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
-from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
+from compiled.portable.both_engines import ENDS, assert_same_bits, laid_out, numbers
 
-from pydnn import portable
+from pydnn import Key, portable
 from pydnn.compiled.portable import elementary
 
 # Where a function changes its formula, and the neighbors of these numbers.
@@ -50,3 +50,36 @@ def test_threads_share_many_numbers(count, monkeypatch):
     monkeypatch.setattr(elementary, "_WORTH_A_THREAD", 10)
     monkeypatch.setattr(elementary, "worker_threads", lambda: 3)
     assert_same_bits(lambda: portable.exp(np.linspace(-3, 3, count)), any_nan=False)
+
+
+POWERS = [sign * 2.0**n for n in range(-1074, 1024, 3) for sign in (1, -1)]
+TABLE = np.array(
+    [
+        *ENDS, *TURNS, *POWERS, *(math.nextafter(x, 0.0) for x in POWERS),
+        *(math.ldexp(x, n) for x in (math.sqrt(0.5), math.sqrt(2.0)) for n in range(-3, 4)),
+        *(3.0 * Key(1).normal((300,))), *(n * math.log(2) / 2 for n in range(-40, 40)),
+        *np.linspace(-55, 55, 700), *np.linspace(-760, 720, 700),
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.slow  # since compiling each takes half a second
+@pytest.mark.parametrize("name", sorted({*FUNCTIONS, "erf", "positive_part"}))
+def test_functions_of_single_numbers_have_the_same_bits(name):
+    function, by_numpy = getattr(elementary, name), getattr(portable, name)
+    with np.errstate(all="ignore"):
+        expected = by_numpy(TABLE)
+        result = np.array([function(x) for x in TABLE])
+    if name in ("erf", "positive_part"):  # these keep the bits of a NaN, or its sign, in NumPy
+        result, expected = (np.where(np.isnan(x), np.nan, x) for x in (result, expected))
+    different = result.view(np.int64) != expected.view(np.int64)
+    assert not different.any(), (TABLE[different], result[different], expected[different])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_arrays_are_filled_with_the_numbers_of_the_table(name, dtype):
+    with np.errstate(all="ignore"):
+        x = TABLE.astype(dtype)
+    assert_same_bits(lambda: getattr(portable, name)(x), any_nan=False)

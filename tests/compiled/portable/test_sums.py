@@ -8,7 +8,7 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 
 from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
-from pydnn import portable
+from pydnn import Key, portable
 from pydnn.compiled.portable import sums
 
 DTYPES = [pytest.param(np.float32, marks=pytest.mark.slow), np.float64]
@@ -40,6 +40,14 @@ def test_long_lines_have_the_same_bits(n):
     assert_same_bits(lambda: portable.norm(line))
     assert_same_bits(lambda: portable.sum(line[np.newaxis], axis=1))
     assert_same_bits(lambda: portable.sum(np.ones((3, 4), np.float16), axis=1))  # left to NumPy
+
+
+@pytest.mark.parametrize("n", [64, 65, 66, 67, 100, 254, 255])
+def test_vectors_of_every_length_have_the_same_bits(n):
+    for seed in range(5):
+        line = Key(seed).normal((n,))
+        assert_same_bits(lambda line=line: portable.norm(line))
+        assert_same_bits(lambda line=line: portable.mean(line[np.newaxis]))
 
 
 def test_a_result_goes_where_the_caller_wants_it():
