@@ -325,8 +325,10 @@ def _working(name: str, *, chosen: str | None = None) -> Iterator[None]:
 
 
 def _renew() -> None:
-    forms = _choices[-1].forms if _choices else _settled
+    forms, before = _choices[-1].forms if _choices else _settled, in_use.forms
     in_use.forms = None if _failed else forms
+    if before is not None and in_use.forms is None:
+        before.team.rest()
 
 
 def _load() -> ModuleType:

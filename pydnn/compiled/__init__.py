@@ -3,6 +3,6 @@
 Nothing outside this package imports it, except `pydnn.engines` once a user chooses it.
 """
 
-from pydnn.compiled import convolutions, keys, layers, passes, pooling, portable, steps
+from pydnn.compiled import convolutions, keys, layers, passes, pooling, portable, steps, team
 
-__all__ = ["convolutions", "keys", "layers", "passes", "pooling", "portable", "steps"]
+__all__ = ["convolutions", "keys", "layers", "passes", "pooling", "portable", "steps", "team"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from pydnn.compiled import team
 from pydnn.compiled.arithmetics import Arithmetic
 from pydnn.compiled.kernels import kernel_from_text
 from pydnn.compiled.tracing import Program, Symbol, needed_for
@@ -194,6 +195,7 @@ def fill(
     compiled, values = loop.compiled, (*numbers, *loop.constants)
     # Read-only, since numba would compile the loop once more for arrays that can be written to.
     vectors = (*map(to_read, operands), *results)
+    team.begin_for(vectors[-1])
     if vectors[-1].nbytes < threads.WORTH_A_THREAD:
         compiled(*values, *vectors)
         return

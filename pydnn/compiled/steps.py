@@ -22,6 +22,7 @@ import numpy as np
 
 from pydnn import engines
 from pydnn.checks import BadInput
+from pydnn.compiled import team
 from pydnn.compiled.arithmetics import Arithmetic
 from pydnn.compiled.aside import is_awaited
 from pydnn.compiled.fast.step import in_fast
@@ -201,6 +202,7 @@ class Whole:
         count, m = len(table), inputs.batch.X.shape[1]
         made = [empty((count, plan.size), dtype) for _ in range(1 + plan.before)]
         masks = [self._masks(plan.masks, state, m, count)] if plan.masks else ()
+        team.begin_for(made[0][0])
         try:
             done = planned.function(
                 table,

@@ -13,13 +13,14 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from pydnn.processors import THREADS_OF_OPENBLAS
 
-__all__ = ["THREADS", "blas_libraries", "blas_threads", "using_blas_threads"]
+__all__ = ["NAMES", "THREADS", "blas_libraries", "blas_threads", "using_blas_threads"]
 
 # The environment variables that set the number when a program starts.
 THREADS = (
@@ -34,10 +35,8 @@ THREADS = (
 
 # The names that OpenBLAS gives its functions, with and without 64-bit integers. NumPy's own builds
 # have a prefix, so that they do not mix with an OpenBLAS of another package.
-_NAMES = [
-    f"{prefix}openblas_{{}}_num_threads{suffix}"
-    for prefix in ("scipy_", "")
-    for suffix in ("64_", "", "_64")
+NAMES = [
+    f"{prefix}openblas_{{}}{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "", "_64")
 ]
 
 
@@ -75,14 +74,20 @@ def using_blas_threads(count: int) -> Iterator[None]:
         if not _entered:
             _first.append(int(get()))
         _entered.append((entry, count))
-        change(count)
+        with undisturbed():
+            change(count)
     try:
         yield
     finally:
         with _lock:
             _entered[:] = [pair for pair in _entered if pair[0] is not entry]
-            change(_entered[-1][1] if _entered else _first.pop())
+            with undisturbed():
+                change(_entered[-1][1] if _entered else _first.pop())
 
+
+# A context in which threads of `pydnn.compiled.team`, if there are any, multiply nothing: OpenBLAS
+# frees the memory that they use for it when the number changes.
+undisturbed: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
 _lock = threading.Lock()
 _entered: list[tuple[object, int]] = []  # the contexts entered and not left yet
@@ -93,9 +98,11 @@ _first: list[int] = []  # the number before the first of them
 def _functions() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     """The functions of NumPy's OpenBLAS that get and set the number; None without OpenBLAS."""
     for library in blas_libraries():
-        for name in _NAMES:
+        for name in NAMES:
             with contextlib.suppress(AttributeError):
-                get, change = (getattr(library, name.format(verb)) for verb in ("get", "set"))
+                get, change = (
+                    getattr(library, name.format(f"{verb}_num_threads")) for verb in ("get", "set")
+                )
                 get.restype, change.argtypes, change.restype = ctypes.c_int, [ctypes.c_int], None
                 return get, change
     return None
