@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pydnn.compiled.arithmetics import Arithmetic
 from pydnn.compiled.fast.step import in_fast
 from pydnn.compiled.kernels import TEXT_NAMES
@@ -16,11 +18,12 @@ from pydnn.compiled.loops import Loop, loop_of, to_read
 from pydnn.compiled.portable.step import in_portable
 from pydnn.compiled.tracing import Program, Symbol
 from pydnn.engines import expression_of, give_up
-from pydnn.numerics import Numerics, threads
+from pydnn.numerics import Numerics, fast, threads
+from pydnn.numerics.fast import FEW_COLUMNS, TINY
 from pydnn.numerics.memory import empty
 from pydnn.records import AnyDType, FloatArray, freeze
 
-__all__ = ["activated", "biased", "computed", "filled"]
+__all__ = ["activated", "biased", "computed", "summed"]
 
 
 def activated(
@@ -68,32 +71,63 @@ def computed(
     return tuple([freeze(result if in_order else result.T) for result in made])
 
 
-def filled(
-    function: Callable[..., None],
+def summed(
+    function: Callable[..., object],
     operands: Sequence[FloatArray],
-    changed: Sequence[FloatArray],
-    results: Sequence[FloatArray],
-) -> bool:
-    """Do the same as `pydnn.numerics.passes.fill_in_one_pass`; False if nothing was done."""
-    expression, last = expression_of(function), results[-1]
-    placed = None if expression is None else _placed(operands, last.shape, last.dtype)
-    targets = (*changed, *results)
-    if expression is None or placed is None or not _alike(targets, last):
-        return False
-    axes, arrays, whole = placed
-    loop = _loop(expression, axes, last.dtype, len(changed), len(results))
-    return loop is not None and _run(loop, axes, arrays, [a.reshape(whole) for a in targets])
+    kept: int,
+    axis: int | tuple[int, ...],
+    numerics: Numerics,
+) -> tuple[FloatArray, ...] | None:
+    """Do the same as `pydnn.numerics.passes.summed_in_one_pass`; None if there is no compiled form.
+
+    It is for `fast` arithmetic, and for sums over features or over everything else.
+    """
+    expression, first = expression_of(function), operands[0]
+    sums = _SUMS.get((axis, first.ndim))
+    calls = in_fast.calls(first.dtype) if numerics is fast else None
+    placed = None if expression is None else _placed(operands, first.shape, first.dtype, False)
+    if expression is None or sums is None or calls is None or placed is None:
+        return None
+    *outer, n, m = first.shape
+    by_product = first.size < TINY and first.ndim == 2 and m <= FEW_COLUMNS
+    if min(n, m) < 2 or by_product or not _adds_in_order(first.dtype):
+        return None
+    axes, arrays, _ = placed
+    loop, count = _loop_of_values(expression, axes, first.dtype, None, sums, kept)
+    if loop is None:
+        return None
+    shape = (*[1] * len(outer), n, 1) if sums == "i" else (*outer, 1, m)
+    made = [empty(first.shape, first.dtype) for _ in range(kept)]
+    totals = [np.zeros(shape, first.dtype) for _ in range(count - kept)]
+    whole = [result.reshape(arrays[0].shape) for result in made]
+    parts = [total.reshape(n if sums == "i" else (-1, m)) for total in totals]
+    try:
+        loop.compiled(*loop.constants, calls, *arrays, *whole, *parts)
+    except Exception as error:  # numba may raise anything, before the loop begins
+        give_up(error)
+        return None
+    return *map(freeze, made), *totals
 
 
-def _alike(arrays: Sequence[FloatArray], last: FloatArray) -> bool:
-    """Whether all arrays are in C order, and have the shape and the dtype of the last one."""
-    return all(
-        a.shape == last.shape and a.dtype == last.dtype and a.flags.c_contiguous for a in arrays
-    )
+# The axes that are left of the sums along an axis or several, for an array of so many axes
+_SUMS: dict[Any, str] = {
+    (0, 2): "pj", (1, 3): "pj", (2, 4): "pj",
+    (1, 2): "i", ((0, 2), 3): "i", ((0, 1, 3), 4): "i",
+}  # fmt: skip
+
+
+@functools.cache
+def _adds_in_order(dtype: AnyDType) -> bool:
+    """Return whether NumPy adds rows one after the other to sums over everything but features."""
+    numbers: FloatArray = np.random.default_rng(0).normal(size=(5, 3, 4, 301)).astype(dtype)
+    total = np.zeros_like(numbers[0, 0, :, 0])
+    for place in numbers.reshape(-1, 4, 301):
+        total = total + np.add.reduce(place, axis=1)
+    return bool(total.tobytes() == np.add.reduce(numbers, axis=(0, 1, 3)).tobytes())
 
 
 def _placed(
-    operands: Sequence[FloatArray], shape: tuple[int, ...], dtype: AnyDType
+    operands: Sequence[FloatArray], shape: tuple[int, ...], dtype: AnyDType, flat: bool = True
 ) -> tuple[tuple[str, ...], list[FloatArray], tuple[int, ...]] | None:
     """Return the axes of the operands, the operands with these axes, and the shape of the results.
 
@@ -101,7 +135,7 @@ def _placed(
         None if an array has another dtype, has a shape that is not broadcast to `shape`, or is not
         in C order.
     """
-    axes, shapes, whole = _axes(tuple([operand.shape for operand in operands]), shape)
+    axes, shapes, whole = _axes(tuple([operand.shape for operand in operands]), shape, flat)
     if not axes:
         return None
     arrays = []
@@ -115,12 +149,13 @@ def _placed(
 
 @functools.lru_cache(maxsize=256)
 def _axes(
-    shapes: tuple[tuple[int, ...], ...], shape: tuple[int, ...]
+    shapes: tuple[tuple[int, ...], ...], shape: tuple[int, ...], flat: bool
 ) -> tuple[tuple[str, ...], list[tuple[int, ...]], tuple[int, ...]]:
     """Return which of the axes "pij" each array has, the shape with these axes, and that of all.
 
-    The last two axes of `shape` are i and j, and p are all others. Where all arrays have the whole
-    shape, "" stands for it, and the arrays become vectors. No axes mean that a shape does not fit.
+    The last two axes of `shape` are i and j, and p are all others. If arrays may be `flat`, and
+    all have the whole shape, "" stands for it, and they become vectors. No axes mean that a shape
+    does not fit.
     """
     *outer, n, m = (1, 1, *shape)[-max(2, len(shape)) :]
     sizes = {"p": math.prod(outer), "i": n, "j": m}
@@ -128,7 +163,7 @@ def _axes(
     axes = [kinds.get(each) for each in shapes]
     if None in axes:
         return (), [], ()
-    if set(axes) == {"pij"}:
+    if flat and set(axes) == {"pij"}:
         size = math.prod(shape)
         return ("",) * len(axes), [(size,)] * len(axes), (size,)
     known = tuple([each or "" for each in axes])
@@ -175,6 +210,8 @@ def _loop_of_values(
     axes: tuple[str, ...],
     dtype: AnyDType,
     numerics: Numerics | None,
+    sums: str = "",
+    kept: int = 0,
 ) -> tuple[Loop | None, int]:
     """Return the loop of a function that returns arrays, and their number."""
     arithmetic = _arithmetic(numerics)
@@ -207,30 +244,11 @@ def _loop_of_values(
             operands=names,
             results=results,
             axes=_broadcast(axes),
-            arithmetic=arithmetic,
+            sums=sums,
+            kept=kept,
+            arithmetic=in_fast if sums else arithmetic,
         ),
         count,
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _loop(
-    expression: Callable[..., Any],
-    axes: tuple[str, ...],
-    dtype: AnyDType,
-    changed: int,
-    results: int,
-) -> Loop | None:
-    """Return the loop of a function that fills arrays."""
-    names, count = _names(expression, len(axes) + changed + results), len(axes)
-    return loop_of(
-        expression,
-        dtype,
-        numbers=(),
-        operands=names[:count],
-        results=names[count:],
-        changed=changed,
-        axes=_broadcast(axes),
     )
 
 

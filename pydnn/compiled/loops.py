@@ -49,8 +49,9 @@ def loop_of(
     operands: Sequence[str],
     results: Sequence[str],
     truths: Sequence[bool] = (),
-    changed: int = 0,
     axes: Sequence[str] = (),
+    sums: str = "",
+    kept: int = 0,
     arithmetic: Arithmetic | None = None,
 ) -> Loop | None:
     """Make a loop of a function that fills arrays.
@@ -62,9 +63,11 @@ def loop_of(
         operands: The names of the vectors that it reads.
         results: The names of the vectors that it fills.
         truths: For each operand, whether it holds truth values; by default none does.
-        changed: How many of the results, the first ones, it also reads.
         axes: For each operand, those of the axes "pij" that it has, where the results have all
-            three and operands are broadcast to them; by default all arrays are vectors.
+            three, as the first operand, and operands are broadcast to them; by default all arrays
+            are vectors.
+        sums: The axes that are left of results that are summed up, "i" or "pj".
+        kept: How many results are not summed up then.
         arithmetic: The arithmetic whose functions it may call, if all arrays are vectors.
 
     Returns:
@@ -76,7 +79,7 @@ def loop_of(
         *(Symbol(program, name, writable=False, single=True) for name in numbers),
         *(Symbol(program, name, boolean=name in of_truths, writable=False) for name in operands),
     ]
-    places = [Symbol(program, name if k < changed else None) for k, name in enumerate(results)]
+    places = [Symbol(program, None) for _ in results]
     try:
         function(*given, *places)
         values = [program.text_of(place)[0] for place in places]
@@ -84,33 +87,40 @@ def loop_of(
         return None
     type_, constants = program.type, [f"c{i}" for i in range(len(program.constants))]
     used = set("\n".join(program.lines).replace("(", " ").replace(")", " ").split()) | set(values)
-    read = [*operands, *results[:changed]]
     every = "pij" if axes else "i"
-    where = dict(zip(read, [*axes, *[every] * len(read)], strict=False))
+    where = dict(zip(operands, axes or [every] * len(operands), strict=True))
     arrays = [f"{name}_" for name in (*operands, *results)]
+    arguments = [*numbers, *constants, *["calls"] * bool(sums), *arrays]
     lines = [
-        f"def loop({', '.join([*numbers, *constants, *arrays])}):",
+        f"def loop({', '.join(arguments)}):",
         *(f"    {name} = {type_}({name})" for name in (*numbers, *constants)),
     ]
     for depth, axis in enumerate(every, 1):
-        size = f"shape[{depth - 1}]" if axes else "size"
-        lines.append("    " * depth + f"for {axis} in range({arrays[-1]}.{size}):")
+        size = f"{arrays[0]}.shape[{depth - 1}]" if axes else f"{arrays[-1]}.size"
+        lines.append("    " * depth + f"for {axis} in range({size}):")
         # Each number is read in the outermost loop that knows its place.
         lines += [
             "    " * (depth + 1) + f"{name} = {name}_[{', '.join(where[name])}]"
-            for name in read
+            for name in operands
             if name in used and where[name][-1] == axis
         ]
     names = None if arithmetic is None else arithmetic.names(dtype)
     if arithmetic is not None and program.calls:
-        text = _text_in_blocks(program, (*numbers, *constants), read, results, values)
+        text = _text_in_blocks(program, (*numbers, *constants), operands, results, values)
         calls = arithmetic.calls(dtype)
         return None if calls is None else Loop(text, (*program.constants, calls), names)
-    inside, place = "    " * (len(every) + 1), ", ".join(every)
-    lines += [inside + line for line in program.lines]
-    lines += [
-        f"{inside}{name}_[{place}] = {value}" for name, value in zip(results, values, strict=True)
-    ]
+    pairs = list(zip(results, values, strict=True))
+    whole, summed = (pairs[:kept], pairs[kept:]) if sums else (pairs, [])
+    stores = [f"{name}_[{', '.join(every)}] = {value}" for name, value in whole]
+    if sums == "i":  # NumPy adds up a row at a time
+        stores += [f"{name}_row[j] = {value}" for name, value in summed]
+    else:
+        stores += [f"{name}_[p, j] = {name}_[p, j] + {value}" for name, value in summed]
+    lines += ["    " * (len(every) + 1) + line for line in (*program.lines, *stores)]
+    if sums == "i":
+        rows = [f"    {name}_row = empty({arrays[0]}.shape[2], {type_})" for name, _ in summed]
+        lines[1:1] = rows
+        lines += [f"            add_row(calls[ADD], {name}_row, {name}_, i)" for name, _ in summed]
     return Loop("\n".join(lines) + "\n", tuple(program.constants), names)
 
 
@@ -120,7 +130,7 @@ _BLOCK = 1024  # numbers of a vector, few enough that all parts stay in the firs
 def _text_in_blocks(
     program: Program,
     numbers: Sequence[str],
-    read: Sequence[str],
+    operands: Sequence[str],
     results: Sequence[str],
     values: Sequence[str],
 ) -> str:
@@ -129,8 +139,8 @@ def _text_in_blocks(
     Before each call is a loop over the numbers of a block that computes the argument, from the
     beginning, except for the results of earlier calls.
     """
-    kind, arrays = program.type, list(dict.fromkeys([*read, *results]))
-    first = [f"{name} = {name}_block[i]" for name in read]
+    kind, arrays = program.type, [*operands, *results]
+    first = [f"{name} = {name}_block[i]" for name in operands]
 
     def over_block(lines: Sequence[str], stores: dict[str, str]) -> list[str]:
         needed = needed_for(stores.values(), [*first, *lines])

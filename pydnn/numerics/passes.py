@@ -6,12 +6,13 @@ of a function that is declared to be `compilable`, and gives the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pydnn.engines import in_use
+from pydnn.numerics.interface import Numerics
 from pydnn.records import FloatArray, freeze
 
-__all__ = ["WORTH_A_LOOP", "fill_in_one_pass", "in_one_pass"]
+__all__ = ["WORTH_A_LOOP", "in_one_pass", "summed_in_one_pass"]
 
 WORTH_A_LOOP = 1 << 16  # bytes; NumPy is as fast for less, since a call is most of the time
 
@@ -39,24 +40,27 @@ def in_one_pass(
     return tuple([freeze(result) for result in function(*operands)]) if made is None else made
 
 
-def fill_in_one_pass(
-    function: Callable[..., None],
-    operands: Sequence[FloatArray],
-    results: Sequence[FloatArray],
-    *,
-    changed: Sequence[FloatArray] = (),
-) -> None:
-    """Let an elementwise function fill arrays.
+def summed_in_one_pass(
+    function: Callable[..., tuple[FloatArray, ...]],
+    *operands: FloatArray,
+    kept: int,
+    axis: int | tuple[int, ...],
+    numerics: Numerics,
+) -> tuple[FloatArray, ...]:
+    """Return the first results of an elementwise function, and the sums of the other ones.
 
     Args:
-        function: `(*operands, *changed, *results)`, a function that is `compilable`.
-        operands: Arrays that it reads.
-        results: Arrays that it fills; they share no memory with the others.
-        changed: Arrays that it reads and fills.
+        function: The function, as for `in_one_pass`.
+        operands: Its operands.
+        kept: How many results are returned as they are, read-only.
+        axis: The axes of the sums, which stay as axes of size 1.
+        numerics: The arithmetic of the sums.
     """
     forms = in_use.forms  # another thread may change it
-    made = False
-    if forms is not None and results[-1].nbytes >= WORTH_A_LOOP:
-        made = forms.layers.filled(function, operands, changed, results)
-    if not made:
-        function(*operands, *changed, *results)
+    made: tuple[FloatArray, ...] | None = None
+    if forms is not None and operands[0].nbytes >= WORTH_A_LOOP:
+        made = forms.layers.summed(function, operands, kept, axis, numerics)
+    if made is not None:
+        return made
+    results = in_one_pass(function, *operands)
+    return *results[:kept], *[numerics.sum(result, axis=axis) for result in results[kept:]]

@@ -146,8 +146,7 @@ def batch_norm(
             return pull_back_norm(params, norm, dA, axis=axes_but_features(dA))
         # Outside of training the running statistics are constants, so only the scale counts.
         factor = params.gamma / norm.deviation
-        dZ, products = in_one_pass(_through_scale, dA, norm.Z_norm, factor)
-        return dZ, norm_grads(norm.numerics, products, dA)
+        return freeze(dA * factor), norm_grads(norm, dA)
 
     def absorb(running: BatchNormStatistics, cache: BatchNormCache) -> BatchNormStatistics:
         mean, variance = cache.mean, cache.variance
@@ -187,13 +186,6 @@ def _as_in_training(
     return Z_norm, gamma * Z_norm + beta
 
 
-@compilable
-def _through_scale(
-    dA: FloatArray, Z_norm: FloatArray, factor: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    return dA * factor, dA * Z_norm
-
-
 def _before_any_step(params: NormParams) -> BatchNormStatistics:
     mean, variance = (
         np.broadcast_to(params.gamma.dtype.type(n), params.gamma.shape) for n in (0, 1)
@@ -212,9 +204,8 @@ def _in_training(
             "take larger batches, or leave out the last short one."
         )
     axes = axes_but_features(Z)
-    mean = numerics.sum(Z, axis=axes).reshape(n, 1) / count
-    centered, each = in_one_pass(centered_squares, Z, mean)
-    squares = numerics.sum(each, axis=axes).reshape(n, 1)
+    mean, centered, squares = centered_squares(Z, axes, count, numerics)
+    squares = squares.reshape(n, 1)
     deviation = np.sqrt(squares / count + epsilon)
     Z_norm, A = in_one_pass(scaled, centered, deviation, params.gamma, params.beta)
     norm = NormCache(Z_norm, freeze(deviation), numerics)

@@ -6,6 +6,7 @@ of images (H, W, n, m), whose steps and places are normalized one by one.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import attrs
@@ -16,7 +17,7 @@ from pydnn.descriptions.builders import described
 from pydnn.engines import compilable
 from pydnn.keys import Key
 from pydnn.numerics import Numerics
-from pydnn.numerics.passes import in_one_pass
+from pydnn.numerics.passes import in_one_pass, summed_in_one_pass
 from pydnn.parameters import Tree
 from pydnn.records import FloatArray, arrays, contiguous, freeze
 from pydnn.sequences import expect_features_of_steps
@@ -107,8 +108,8 @@ def layer_norm(*, epsilon: float = 1e-5) -> Stage[NormParams, NormCache]:
         if Z.ndim > 2:
             Z = contiguous(Z)
         features, n = Z.ndim - 2, Z.shape[-2]  # the axis and the number of them
-        centered, squares = in_one_pass(centered_squares, Z, numerics.sum(Z, axis=features) / n)
-        deviation = np.sqrt(numerics.sum(squares, axis=features) / n + epsilon)
+        centered, squares = centered_squares(Z, features, n, numerics)[1:]
+        deviation = np.sqrt(squares / n + epsilon)
         Z_norm, A = in_one_pass(scaled, centered, deviation, params.gamma, params.beta)
         return A, NormCache(Z_norm, freeze(deviation), numerics)
 
@@ -158,18 +159,41 @@ def pull_back_norm(
     numerics, Z_norm = cache.numerics, cache.Z_norm
     if dA.ndim > 2:
         dA = contiguous(dA)
-    dZ_norm, along, products = in_one_pass(_scaled_back, dA, Z_norm, params.gamma)
+    dZ_norm, *sums = summed_in_one_pass(
+        _scaled_back, dA, Z_norm, params.gamma, kept=1, axis=axis, numerics=numerics
+    )
     count = Z_norm.size // cache.deviation.size
-    mean, scale = (numerics.sum(each, axis=axis) / count for each in (dZ_norm, along))
     # Sums of images keep their four axes, where the deviation of features has two.
-    mean, scale = (each.reshape(cache.deviation.shape) for each in (mean, scale))
+    mean, scale = (each.reshape(cache.deviation.shape) / count for each in sums)
     (dZ,) = in_one_pass(_without_moves, dZ_norm, Z_norm, mean, scale, cache.deviation)
-    return dZ, norm_grads(cache.numerics, products, dA)
+    return dZ, norm_grads(cache, dA)
+
+
+def centered_squares(
+    Z: FloatArray, axis: int | tuple[int, ...], count: int, numerics: Numerics
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the mean along axes, Z less its mean, and the sums of the squares of that.
+
+    Args:
+        Z: Numbers (..., n, m).
+        axis: The axes of the mean: that of the features, or all others.
+        count: How many numbers a mean has.
+        numerics: The arithmetic.
+    """
+    (total,) = summed_in_one_pass(_each, Z, kept=0, axis=axis, numerics=numerics)
+    # Sums of images keep their four axes, where the statistics of features have two.
+    mean = (total if axis == Z.ndim - 2 else total.reshape(-1, 1)) / count
+    centered, squares = summed_in_one_pass(_centered, Z, mean, kept=1, axis=axis, numerics=numerics)
+    return mean, centered, squares
+
+
+@functools.partial(compilable, means=lambda Z: (Z,))
+def _each(Z: FloatArray) -> tuple[FloatArray]:
+    return (Z.view(),)
 
 
 @compilable
-def centered_squares(Z: FloatArray, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return Z less its mean, and the squares of that."""
+def _centered(Z: FloatArray, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
     centered = Z - mean
     return centered, centered * centered
 
@@ -188,7 +212,12 @@ def _scaled_back(
     dA: FloatArray, Z_norm: FloatArray, gamma: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     dZ_norm = dA * gamma
-    return dZ_norm, dZ_norm * Z_norm, dA * Z_norm
+    return dZ_norm, dZ_norm, dZ_norm * Z_norm
+
+
+@functools.partial(compilable, means=lambda dA, Z_norm: (dA * Z_norm, dA))
+def _products(dA: FloatArray, Z_norm: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return dA * Z_norm, dA.view()
 
 
 @compilable
@@ -204,16 +233,11 @@ def _without_moves(
     return ((dZ_norm - mean - Z_norm * scale) / deviation,)
 
 
-def norm_grads(numerics: Numerics, products: FloatArray, dA: FloatArray) -> NormGrads:
-    """Return the gradients of scale and shift, which are the same in every normalization.
-
-    Args:
-        numerics: The arithmetic.
-        products: dA times Z_norm.
-        dA: The gradient of the output, (..., n, m).
-    """
-    axes = axes_but_features(dA)
-    dgamma, dbeta = numerics.sum(products, axis=axes), numerics.sum(dA, axis=axes)
+def norm_grads(cache: NormCache, dA: FloatArray) -> NormGrads:
+    """Return the gradients of scale and shift, which are the same in every normalization."""
+    dgamma, dbeta = summed_in_one_pass(
+        _products, dA, cache.Z_norm, kept=0, axis=axes_but_features(dA), numerics=cache.numerics
+    )
     if dA.ndim == 2:
         return NormGrads(freeze(dgamma), freeze(dbeta))
     n = dA.shape[-2]

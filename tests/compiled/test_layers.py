@@ -54,13 +54,19 @@ def same_bits(a, b):
 @pytest.fixture
 def compiled(monkeypatch):
     """Whether each loop computed its results."""
-    made, run = [], layers._run
+    made, run, summed = [], layers._run, layers.summed
 
     def noted(*arguments):
         made.append(run(*arguments))
         return made[-1]
 
+    def noted_sums(*arguments):
+        results = summed(*arguments)
+        made.extend([True] * (results is not None))
+        return results
+
     monkeypatch.setattr(layers, "_run", noted)
+    monkeypatch.setattr(layers, "summed", noted_sums)
     return made
 
 
@@ -116,11 +122,9 @@ def of_three(X, b, e):
 
 
 @compilable
-def into_two(X, b, total, A, B):
-    """Fill A and B, and change `total`, which is read first."""
-    np.multiply(X, b, A)
-    np.subtract(total, A, B)
-    np.add(total, B, total)
+def of_two(X, mean):
+    centered = X - mean
+    return centered, centered * centered
 
 
 @compilable
@@ -272,18 +276,85 @@ def test_functions_of_several_arrays_give_the_bits_of_numpy(
         assert any_size[before:] == [True]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data(), st.sampled_from(["float32", "float64"]), st.integers(1, 5), st.integers(1, 9))
-def test_functions_that_fill_arrays_give_the_bits_of_numpy(any_size, data, dtype, n, m):
-    X, b = drawn(data, (n, m), dtype), drawn(data, (n, 1), dtype)
-    total, found = drawn(data, (n, m), dtype), []
-    for engine in ("numpy", "compiled"):
-        changed, A, B = total.copy(), np.empty((n, m), dtype), np.empty((n, m), dtype)
-        with using_engine(engine), np.errstate(all="ignore"):
-            passes.fill_in_one_pass(into_two, (X, b), (A, B), changed=(changed,))
-        found.append((changed, A, B))
-    assert all(map(same_bits, *found))
-    assert any_size[-1]
+def axes_of(shape, over_features):
+    axis = len(shape) - 2
+    others = tuple(i for i in range(len(shape)) if i != axis)
+    return axis if over_features else others if len(others) > 1 else others[0]
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.data(),
+    st.sampled_from([(2, 3), (7, 150), (40, 130), (2, 3, 5), (3, 2, 4, 9), (1, 5, 3, 2)]),
+    st.sampled_from(["float32", "float64"]),
+    st.booleans(),
+    st.sampled_from([fast, portable]),
+)
+def test_sums_of_results_have_the_bits_of_numpy(
+    any_size, data, shape, dtype, over_features, numerics
+):
+    some = [data.draw(st.sampled_from(EXTREMES[:2] + EXTREMES[5:])) for _ in range(3)]
+    X = nn.Key(data.draw(st.integers(0, 99))).normal(shape)
+    X.flat[:: max(1, X.size // 7)] = np.resize(some, len(X.flat[:: max(1, X.size // 7)]))
+    X[..., 0, :] = some[0]  # perhaps only zeros below 0
+    with np.errstate(all="ignore"):
+        X = X.astype(dtype)
+        b, e = X[(0,) * (X.ndim - 2)][:, :1].copy(), X[..., :1, :].copy()
+        options = {"kept": 1, "axis": axes_of(shape, over_features), "numerics": numerics}
+        made = []
+        for engine in ("numpy", "compiled"):
+            with using_engine(engine):
+                made.append(passes.summed_in_one_pass(of_three, X, b, e, **options))
+    assert len(made[0]) == len(made[1]) == 3
+    for first, second in zip(*made, strict=True):
+        assert same_bits(first, second)
+        assert first.shape == second.shape
+        assert first.strides == second.strides
+
+
+def test_sums_are_made_where_it_is_known_how_numpy_adds(any_size, monkeypatch):
+    X = np.ones((3, 2, 40, 30))
+    both = compilable(lambda X: (X + 1, X * X))
+    with using_engine("compiled"):
+        doubled, total = layers.summed(both, (X,), 1, (0, 1, 3), fast)
+        assert (doubled == 2).all()
+        assert total.shape == (1, 1, 40, 1)
+        assert (total == 180).all()
+        assert (layers.summed(both, (X,), 1, 2, fast)[1] == np.full((3, 2, 1, 30), 40)).all()
+        for X_, axis, numerics in [
+            (X, (0, 1, 3), portable),
+            (X, (0, 1, 2), fast),
+            (X[0, 0, :, :1], 1, fast),
+            (X[0, 0, :1], 0, fast),
+            (np.ones((9, 9)), 1, fast),  # a product with ones, see `pydnn.numerics.fast`
+            (np.ones((90, 90)).T[::2], 1, fast),
+            (np.ones(9000), 0, fast),
+        ]:
+            assert layers.summed(both, (X_,), 1, axis, numerics) is None, (X_.shape, axis)
+        assert layers.summed(lambda X: (X, X), (X,), 1, 2, fast) is None
+        monkeypatch.setattr(layers, "_adds_in_order", lambda dtype: False)
+        assert layers.summed(both, (X,), 1, 2, fast) is None
+
+
+def test_the_loop_of_sums_reads_like_the_function():
+    loop, _ = layers._loop_of_values(of_two, ("pij", "i"), np.dtype("f4"), None, "i", 1)
+    assert loop.text == WITH_SUMS
+
+
+WITH_SUMS = """\
+def loop(calls, X_, mean_, y0_, y1_):
+    y1_row = empty(X_.shape[2], float32)
+    for p in range(X_.shape[0]):
+        for i in range(X_.shape[1]):
+            mean = mean_[i]
+            for j in range(X_.shape[2]):
+                X = X_[p, i, j]
+                t0 = X - mean
+                t1 = t0 * t0
+                y0_[p, i, j] = t0
+                y1_row[j] = t1
+            add_row(calls[ADD], y1_row, y1_, i)
+"""
 
 
 def test_arrays_that_do_not_fit_a_loop_stay_with_numpy(any_size):
@@ -300,9 +371,6 @@ def test_arrays_that_do_not_fit_a_loop_stay_with_numpy(any_size):
             assert layers.computed(of_three, operands) is None, name
             made = passes.in_one_pass(of_three, *operands)
             assert [a.tolist() for a in made] == [a.tolist() for a in of_three(*operands)]
-        A, B = np.zeros((3, 4)), np.zeros((4, 3)).T
-        assert not layers.filled(into_two, (X, b), (X.copy(),), (B, A))
-        assert not layers.filled(into_two, (X, b), (X.copy(),), (A.astype("f4"), A))
         assert layers.computed(lambda X: X, (X,)) is None
         assert layers.computed(compilable(lambda X: X * X.size), (X,)) is None
         assert not any_size
@@ -357,7 +425,10 @@ def test_normalizations_give_the_bits_of_numpy(
         made.append([A, norm.Z_norm, norm.deviation, dZ, grads.dgamma, grads.dbeta])
     assert all(map(same_bits, *made))
     assert all(a.strides == b.strides for a, b in zip(*made, strict=True))
-    assert compiled == [True] * (2 if name == "batch_norm" and not training else 4)
+    # Forward, the mean, the squares and the results; backward, three times sums and results
+    assert len(compiled) == len([made for made in compiled if made])
+    if numerics is fast and kind != "rows":
+        assert len(compiled) == (2 if name == "batch_norm" and not training else 6)
 
 
 @pytest.fixture

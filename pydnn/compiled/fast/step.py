@@ -15,7 +15,7 @@ from pydnn.compiled.fast.losses import EXP, LOG, cross_entropy_of_classes
 from pydnn.compiled.kernels import kernel, once_compiled
 from pydnn.compiled.memory import to_read
 from pydnn.compiled.tracing import Symbol, Untraceable
-from pydnn.compiled.ufuncs import apply, loop_of, sum_of
+from pydnn.compiled.ufuncs import apply, loop_of, reduce, sum_of
 from pydnn.numerics import fast
 from pydnn.numerics.fast import FEW_COLUMNS
 from pydnn.numerics.threads import WORTH_A_THREAD
@@ -79,9 +79,17 @@ def _calls(dtype: AnyDType) -> IntArray | None:
     return calls
 
 
+@kernel
+def _add_row(add: IntArray, row: FloatArray, totals: FloatArray, at: int) -> None:
+    """Add the sum of a row to a number, as `np.add.reduce` does with one row after the other."""
+    reduce((add[0], add[1]), row, 0, row.size, totals, at)
+
+
 def _names(dtype: AnyDType) -> dict[str, Any]:
     return {
         **_ROWS,
+        "ADD": ADD,
+        "add_row": _add_row,
         "FEW_COLUMNS": FEW_COLUMNS,
         "ONES": ONES,
         "backward": backward,
