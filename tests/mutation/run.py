@@ -145,6 +145,14 @@ TESTS = {
 KERNELS = "tests/compiled/portable/test_"
 FORMS = KERNELS + "forms.py"
 NEAREST = [
+    KERNELS + "nearest.py::test_two_numbers_are_narrowed_as_their_exact_sum",
+    KERNELS + "nearest.py::test_sums_of_twice_the_precision_are_the_nearest",
+    KERNELS + "nearest.py::test_what_is_left_out_makes_a_sum_uncertain",
+    KERNELS + "nearest.py::test_sums_nearly_halfway_between_two_numbers_are_settled",
+    KERNELS + "nearest.py::test_zeros_times_infinities_are_left_to_numpy",
+    KERNELS + "nearest.py::test_results_too_small_for_float32_are_positive_zeros",
+    KERNELS + "nearest.py::test_packed_columns_that_are_kept_are_not_overwritten",
+    KERNELS + "nearest.py::test_threads_share_large_products_as_blas_does",
     KERNELS + "nearest.py::test_every_bit_is_that_of_numpys_form",
     KERNELS + "nearest.py::test_entries_that_need_an_exact_sum_are_found_in_tiles",
     KERNELS + "nearest.py::test_every_entry_is_the_nearest_float32",
@@ -164,7 +172,12 @@ OF_COMPILED = {
     "forms": [FORMS, KERNELS + "elementary.py"],
     "nearest": [*NEAREST, FORMS],
     "tiles": [KERNELS + "tiles.py", *NEAREST],
-    "slices": [KERNELS + "slices.py::test_products_have_the_same_bits", FORMS],
+    "slices": [
+        KERNELS + "slices.py::test_products_of_more_than_a_tile_have_the_same_bits",
+        KERNELS + "slices.py::test_terms_of_size_one_are_not_left_out",
+        KERNELS + "slices.py::test_products_have_the_same_bits",
+        FORMS,
+    ],
 }
 # How kernels are compiled and kept is seen only if they are, and Python cannot call addresses. The
 # others run as Python, too.

@@ -50,7 +50,6 @@ __all__ = [
 
 _ULP = 2.0**-53
 _FEW = 256  # uncertain entries, which hardly any product has
-_NO_PLACES = np.empty(0, np.int64)
 _SMALL = 1 << 15  # multiplications; BLAS is faster for more
 _PACKED = 1 << 15  # numbers of packed rows, which stay in the second cache
 _WORTH_A_THREAD = 1 << 23  # multiplications; another thread needs about 0.1 ms to begin
@@ -102,7 +101,7 @@ def nearest_of_parts(high: float, low: float, left_out: float) -> tuple[np.float
     left_out *= 1.0625  # a sixteenth more, since the bound is a rounded sum itself
     result = narrowed(high, low - left_out)
     sure = result == narrowed(high, low + left_out)
-    sure = sure and (left_out == 0.0 or left_out <= abs(high) * 2.0**-55)
+    sure = sure and left_out <= abs(high) * 2.0**-55
     return result + np.float32(0.0), sure
 
 
@@ -142,10 +141,9 @@ def settle(
     right: FloatArray,
     right_turned: bool,
     right_lengths: FloatArray,
-    places: NDArray[np.int64],
     out: FloatArray,
-) -> int:
-    """Fill `out` (m, n) with the nearest float32 numbers, and return how many are uncertain.
+) -> bool:
+    """Fill `out` (m, n) with the nearest float32 numbers, and return whether all are certain.
 
     Args:
         product: Rounded dot products (m, n), float64.
@@ -156,11 +154,10 @@ def settle(
         right: The columns (n, k) of the right operand in float64; (k, n) if `right_turned`.
         right_turned: Whether `right` holds one term of every column in each of its rows.
         right_lengths: The Euclidean length of each column (n,).
-        places: Room for places in `out`; it begins with those of the uncertain entries.
         out: The result, float32.
     """
     m, n = product.shape
-    lower, uncertain = np.empty(n, np.float32), 0
+    lower = np.empty(n, np.float32)
     for i in range(m):
         # Eight more ulps than the proof needs, since the bound is rounded itself.
         row = left_lengths[i] * ((additions + 8) * _ULP)
@@ -177,12 +174,10 @@ def settle(
             for j in range(n):
                 if lower[j] != out[i, j]:
                     nearest, sure = nearest_sum(left, left_turned, i, right, right_turned, j)
-                    out[i, j] = nearest
                     if not sure:
-                        if uncertain < places.size:
-                            places[uncertain] = i * n + j
-                        uncertain += 1
-    return uncertain
+                        return False
+                    out[i, j] = nearest
+    return True
 
 
 @kernel
@@ -368,21 +363,16 @@ def nearest_product(
     a_turned: bool,
     b: FloatArray,
     b_turned: bool,
-    places: NDArray[np.int64],
     out: FloatArray,
-) -> int:
-    """Fill `out` (m, n) with the product of small matrices a (m, k) and b (k, n).
+) -> bool:
+    """Fill `out` (m, n) with the product of small matrices, and return whether all is certain.
 
     Args:
         a: The left operand; (k, m) if `a_turned`.
         a_turned: Whether `a` is transposed.
         b: The right operand; (n, k) if `b_turned`.
         b_turned: Whether `b` is transposed.
-        places: Room for places in `out`; it begins with those of the uncertain entries.
         out: The product, float32.
-
-    Returns:
-        The number of uncertain entries; -1 if a number is not finite, and `out` is not filled.
     """
     (m, n), k = out.shape, (a.shape[0] if a_turned else a.shape[1])
     left, left_lengths = np.empty((m, k)), np.zeros(m)
@@ -410,10 +400,10 @@ def nearest_product(
         right_lengths[j] = math.sqrt(right_lengths[j])
         total += right_lengths[j]
     if not total < math.inf:
-        return -1
+        return False
     product = np.empty((m, n))
     product_in_order(left, right, product)
-    return settle(product, k, left, False, left_lengths, right, True, right_lengths, places, out)
+    return settle(product, k, left, False, left_lengths, right, True, right_lengths, out)
 
 
 @or_numpy
@@ -424,7 +414,7 @@ def small_product(a: FloatArray, b: FloatArray, out: FloatArray) -> bool:
     left, right = in_rows(a), in_rows(b)
     if left is None or right is None or not out.flags.c_contiguous:
         return False
-    return nearest_product(*left, *right, _NO_PLACES, out) == 0
+    return nearest_product(*left, *right, out)
 
 
 @or_numpy

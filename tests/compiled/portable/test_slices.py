@@ -13,6 +13,7 @@ from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import Key, portable
 from pydnn.compiled.portable import slices
+from pydnn.compiled.portable.tiles import LINES, TERMS, WIDE
 from pydnn.numerics.portable.cache import unchangeable
 
 products = importlib.import_module("pydnn.numerics.portable.products")
@@ -36,6 +37,29 @@ def test_products_have_the_same_bits(bits, kept, data):
             assert_same_bits(
                 lambda: portable.matmul(a, b) if bits == 44 else products.precise_product(a, b)
             )
+
+
+@pytest.mark.parametrize("orders", ["CC", "FF"])
+@pytest.mark.parametrize(
+    "shape",
+    [(LINES + 1, 3, WIDE + 1), (2, 2, 2 * WIDE + 5), (16 * LINES + 3, 2, 3), (2, TERMS + 5, 3),
+     (2, 1000, 2)],
+)  # fmt: skip
+def test_products_of_more_than_a_tile_have_the_same_bits(shape, orders, monkeypatch):
+    monkeypatch.setattr(products, "FEW", 0)
+    m, k, n = shape
+    a, b = Key(1).at(m).normal((m, k)), Key(2).at(n).normal((k, n))
+    a, b = (np.asarray(x, order=order) for x, order in zip((a, b), orders, strict=True))
+    assert_same_bits(lambda: portable.matmul(a, b))
+
+
+def test_terms_of_size_one_are_not_left_out(monkeypatch):
+    monkeypatch.setattr(products, "FEW", 0)
+    b = np.zeros((5, 2 * WIDE))
+    for term, j in ((3, 1), (1, WIDE + 1), (4, WIDE + 1)):
+        b[term, j] = 1.0
+    for some in (b, np.asarray(b, order="F")):
+        assert_same_bits(lambda b=some: portable.matmul(Key(1).normal((3, 5)), b))
 
 
 @pytest.mark.parametrize("turned", [False, True])
