@@ -62,9 +62,9 @@ VARIABLE = "PYDNN_ENGINE"
 COMPILE = "PYDNN_COMPILE"
 
 # The work from which compiling pays for `auto`: updates times the numbers that each computes alone,
-# outside of products. With a cold cache the first step of a middle network takes from 0.8 seconds
-# (dense) to 2.9 (convolutions with batch normalization), with a warm one 0.3. Compiled, a number
-# takes a nanosecond less in dense networks, and from 1.3 to 7 less in convolutional ones.
+# outside of products. Loading numba takes 0.3 to 0.5 seconds, and with a cold cache another process
+# compiles for some seconds, beside a training by NumPy. Compiled, a number takes a nanosecond less
+# in dense networks, and from 1.3 to 7 less in convolutional ones.
 WORTH_COMPILING = 2e9
 
 

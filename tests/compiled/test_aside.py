@@ -176,11 +176,11 @@ def compare(numerics):
     print(aside._another.process.pid, flush=True)
 
 
-def started(program, folder):
+def started(program, folder, **pipes):
     environment = os.environ | {"PYDNN_CACHE": str(folder), "PYDNN_COMPILE": "aside"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", f"from compiled.test_aside import *; {program}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, env=environment, **pipes)
 
 
@@ -407,6 +407,20 @@ def test_processes_that_need_the_same_kernel_compile_it_one_after_the_other(fold
         thread.join()
     assert not path.exists()
     assert (len(most), max(most)) == (3, 1)
+
+
+def test_the_other_process_ends_when_its_input_is_closed(tmp_path):
+    program = "setattr(aside, '_IDLE', 1e6); aside.main()"
+    with started(program, tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.communicate(timeout=PATIENCE)[0] == ""
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_other_process_ends_after_some_time_without_a_request(tmp_path):
+    program = "setattr(aside, '_IDLE', 0.01); aside.main()"
+    with started(program, tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ OF_COMPILED = {
 }
 # How kernels are compiled and kept is seen only if they are, and Python cannot call addresses. The
 # others run as Python, too.
-NEVER_PYTHON = {"blas", "kernels", "keeping", "ufuncs"}
+NEVER_PYTHON = {"aside", "blas", "kernels", "keeping", "ufuncs"}
 SECONDS = 60  # of a processor's time, after which a mutant counts as found: it never ends
 AS_PYTHON = "survived as Python"  # and has not been compiled
 IDLE = 10  # times as long is what it may take by the clock, on a busy machine
