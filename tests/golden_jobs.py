@@ -1,7 +1,7 @@
 """Small jobs that together use every builder, whose results are the same on every machine.
 
 As a program, it prints the fingerprints of their results on this machine, as entries of a Python
-dictionary. With --json it also prints the fingerprints of both arithmetics:
+dictionary. With --json it also prints the fingerprints of both arithmetics, and the engine:
 
     python tests/golden_jobs.py [--json]
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 from pydnn import Batch, Key, fast, portable
 from pydnn.descriptions.text import read_description
+from pydnn.engines import chosen_engine, engine_in_use, using_engine
 from pydnn.fingerprints import fingerprint
 from pydnn.jobs.job import prepare, run
 from pydnn.numerics.battery import arithmetic_fingerprint
@@ -347,8 +348,10 @@ def main():
         for name, digits in fingerprints.items():
             print(f'    "{name}": "{digits}",')
         return
-    arithmetic = {one.name: arithmetic_fingerprint(one) for one in (fast, portable)}
-    print(json.dumps({"golden": fingerprints, **arithmetic}))
+    with using_engine(chosen_engine()):
+        arithmetic = {one.name: arithmetic_fingerprint(one) for one in (fast, portable)}
+        engine = engine_in_use()
+    print(json.dumps({"golden": fingerprints, "engine": engine, **arithmetic}))
 
 
 if __name__ == "__main__":

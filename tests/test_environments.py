@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,14 @@ POSSIBLE = [
     for name, variables in ENVIRONMENTS.items()
     if _features()["AVX2"] or variables.get("OPENBLAS_CORETYPE") not in WANT_AVX512
 ]
+
+
+# Kernels for processors whose registers hold two numbers, four, and four with fused additions.
+WIDTHS = {
+    "x86-64": "+sse2",
+    "sandybridge": "+avx",
+    "haswell": "+avx,+avx2,+fma",
+}
 
 
 @pytest.fixture(scope="session")
@@ -173,3 +182,18 @@ def test_the_newest_python_has_the_same_bits(tmp_path):
     packages = ("numpy", "h5py", "toolz", "attrs")
     python = _python_with(tmp_path / "venv", _newest_python(), *packages)
     assert run_child(python, {})["golden"] == GOLDEN
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs such a processor")
+@pytest.mark.parametrize("name", WIDTHS)
+def test_kernels_for_registers_of_every_width_have_the_same_bits(name, found_in):
+    numba = pytest.importorskip("numba", reason="the compiled engine needs numba")
+    here = numba.core.codegen.get_host_cpu_features().split(",")
+    if not set(WIDTHS[name].split(",")) <= set(here):
+        pytest.skip("this processor lacks some instructions of that one")
+    kernels = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": WIDTHS[name]}
+    found = run_child(sys.executable, {"PYDNN_ENGINE": "compiled", **kernels})
+    assert found["engine"] == "compiled"
+    assert found["golden"] == GOLDEN
+    assert found["portable"] == found_in("as it is")["portable"]

@@ -32,6 +32,7 @@ from pydnn.storage.cache import VARIABLE, cache_folder
 __all__ = [
     "comes_first",
     "complain_once",
+    "features_of_processor",
     "inlined_kernel",
     "kernel",
     "kernel_folder",
@@ -284,6 +285,15 @@ def _expect_ours(folder: Path) -> None:
         raise OSError(f"other users can write to {folder}: run chmod go-w {folder}")
 
 
+def features_of_processor() -> str:
+    """Return the features for which kernels are compiled, e.g. "+avx2,-avx512f".
+
+    They are those of this processor, unless numba's environment variables choose others.
+    """
+    chosen: str | None = numba.config.CPU_FEATURES
+    return get_host_cpu_features().flatten() if chosen is None else chosen
+
+
 def _everything_kernels_depend_on() -> list[str]:
     package = Path(__file__).parent
     sources = [
@@ -292,7 +302,8 @@ def _everything_kernels_depend_on() -> list[str]:
         for path in sorted(folder.rglob("*.py"))
     ]
     versions = [__version__, numba.__version__, llvmlite.__version__, np.__version__]
-    processor = [platform.machine(), get_host_cpu_name(), get_host_cpu_features().flatten()]
+    name = numba.config.CPU_NAME or get_host_cpu_name()
+    processor = [platform.machine(), name, features_of_processor()]
     return [*versions, *processor, sys.implementation.cache_tag or "", *sources]
 
 

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from pydnn.compiled.kernels import kernel
+from pydnn.compiled.kernels import features_of_processor, kernel
 from pydnn.records import FloatArray
 
 __all__ = [
@@ -47,8 +46,8 @@ __all__ = [
 
 
 def _float64s_of_a_register() -> int:
-    features = get_host_cpu_features()
-    return 8 if features.get("avx512f") else 4 if features.get("avx") else 2
+    features = features_of_processor().split(",")
+    return 8 if "+avx512f" in features else 4 if "+avx" in features else 2
 
 
 LINES = _float64s_of_a_register()  # packed together, and rows of a tile
