@@ -24,6 +24,7 @@ import llvmlite
 import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
+from numba.core.types.misc import unliteral
 
 from pydnn import __version__, engines
 from pydnn.engines import note
@@ -88,6 +89,8 @@ def _compiled_by(
     function: _Function, fastmath: bool | set[str], inlined: bool = False
 ) -> _Function:
     compiled: Any = numba.njit(**_OPTIONS, fastmath=fastmath, forceinline=inlined)(function)
+    with contextlib.suppress(AttributeError):  # a numba without it only compiles more
+        compiled.get_call_template = functools.partial(_for_any_number, compiled.get_call_template)
     if kernel_folder() is not None:
         # The same as njit(cache=True), but in our folder. If a version of numba has other names for
         # these things, kernels are compiled again in every process.
@@ -101,6 +104,12 @@ def _compiled_by(
             complain_once(f"numba {numba.__version__} does not let pydnn keep kernels ({error})")
     result: _Function = compiled
     return result
+
+
+def _for_any_number(resolve: Callable[..., Any], args: Any, kws: Any) -> Any:
+    # Or else numba compiles a kernel once more for each constant that another one calls it with.
+    general = {name: unliteral(kind) for name, kind in kws.items()}
+    return resolve([unliteral(kind) for kind in args], general)
 
 
 def kernel_from_text(text: str, names: dict[str, Any] | None = None) -> Callable[..., Any]:

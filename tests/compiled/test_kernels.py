@@ -56,6 +56,19 @@ def test_a_kernel_is_compiled_once_and_then_read_from_the_users_own_folder(folde
     assert doubled_by(kernels.kernel_from_text(DOUBLED)) == [2.0, -0.0, np.inf]
 
 
+def test_kernels_that_are_called_with_constants_are_compiled_once():
+    @kernels.kernel
+    def scaled(a, factor, negative):
+        return -a * factor if negative else a * factor
+
+    @kernels.kernel
+    def total(a, factor):
+        return scaled(a, factor, True) + scaled(a, 4, False) + scaled(a, 3, negative=True)
+
+    assert total(2.0, 5) == -8
+    assert len(scaled.signatures) == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such rights")
 def test_a_folder_that_others_can_write_to_is_not_used_and_one_line_says_so(folder):
     folder.mkdir(parents=True)

@@ -37,10 +37,9 @@ def forward(
         narrow: The same in the dtype of the step.
         calls: The functions to call.
     """
-    n_in, n_out, straight = stage[N_IN], stage[N_OUT], m < 0
-    start = min(m, 0)  # no constants, since numba would compile a kernel for each of them
+    n_in, n_out = stage[N_IN], stage[N_OUT]
     products = (calls[PRODUCTS, 0], calls[PRODUCTS, 1], calls[_SECOND, 0], calls[_SECOND, 1])
-    product(products, p, stage[W], straight, x, start, stage[TURNED] != 0,
+    product(products, p, stage[W], False, x, 0, stage[TURNED] != 0,
             narrow, stage[Z], n_out, m, n_in)  # fmt: skip
     for i in range(n_out):
         add, row = p[stage[B] + i], narrow[stage[Z] + i * m : stage[Z] + (i + 1) * m]
@@ -77,15 +76,14 @@ def backward(
     Returns:
         True.
     """
-    n_in, n_out, straight, turned = stage[N_IN], stage[N_OUT], m < 0, m >= 0
-    start = min(m, 0)
+    n_in, n_out = stage[N_IN], stage[N_OUT]
     products = (calls[PRODUCTS, 0], calls[PRODUCTS, 1], calls[_SECOND, 0], calls[_SECOND, 1])
     add, numbers = (calls[ADD, 0], calls[ADD, 1]), to_read(narrow)
-    product(products, numbers, stage[DZ], straight, x, start, stage[TURNED] == 0,
+    product(products, numbers, stage[DZ], False, x, 0, stage[TURNED] == 0,
             grads, stage[W], n_out, n_in, m)  # fmt: skip
     ones = numbers[stage[ONES] :]
     sum_of_rows(products, add, numbers, stage[DZ], ones, grads, stage[B], n_out, m)
     if stage[NEEDED]:
-        product(products, p, stage[W], turned, numbers, stage[DZ], straight,
+        product(products, p, stage[W], True, numbers, stage[DZ], False,
                 narrow, stage[DA], n_in, m, n_out)  # fmt: skip
     return True

@@ -56,11 +56,9 @@ def _mean_of(losses: FloatArray, terms: FloatArray, calls: IntArray) -> float:
 
 @kernel
 def _square_of(grads: FloatArray, terms: FloatArray, calls: IntArray) -> float:
-    n, straight = grads.size, grads.size < 0
-    start, one = min(n, 0), min(n, 1)
     products = (calls[0, 0], calls[0, 1], calls[1, 0], calls[1, 1])
     numbers = to_read(grads)
-    dot(products, numbers, start, straight, numbers, start, straight, terms, start, one, one, n)
+    dot(products, numbers, 0, False, numbers, 0, False, terms, 0, 1, 1, grads.size)
     return np.float64(terms[0])
 
 

@@ -110,7 +110,6 @@ def forward(
         Whether all numbers are certain.
     """
     n_in, n_out = stage[N_IN], stage[N_OUT]
-    straight, turned = m < 0, m >= 0
     w, a = wide[stage[W_WIDE] :], wide[stage[A_WIDE] :]
     out = _matrix(narrow, stage[Z], n_out, m)
     _widen(_matrix(p, stage[W], n_out, n_in), w)
@@ -120,9 +119,9 @@ def forward(
         _matrix(a, 0, n_in, m),
         _matrix(wide, stage[TERMS], n_out, m),
     )
-    multiply_blocks(left, straight, right, product)
+    multiply_blocks(left, False, right, product)
     rows, columns = w[n_out * n_in :], a[n_in * m + n_in :]
-    sure = _settle(product, left, straight, rows, right, turned, columns, out)
+    sure = _settle(product, left, False, rows, right, True, columns, out)
     _add_bias(p[stage[B] : stage[B] + n_out], out)
     return sure
 
@@ -156,7 +155,6 @@ def backward(
         Whether all numbers are certain.
     """
     n_in, n_out = stage[N_IN], stage[N_OUT]
-    straight, turned = m < 0, m >= 0
     w, a, d = wide[stage[W_WIDE] :], wide[stage[A_WIDE] :], wide[stage[DZ_WIDE] :]
     dZ_ = _matrix(to_read(narrow), stage[DZ], n_out, m)
     _sum_rows(dZ_, sums, grads[stage[B] : stage[B] + n_out])
@@ -167,10 +165,10 @@ def backward(
     columns_of_A = _matrix(wide, stage[TERMS], m, width)
     product = _matrix(wide, stage[TERMS] + m * width, n_out, width)
     _turn(right, columns_of_A)
-    multiply_blocks(left, straight, columns_of_A, product)
+    multiply_blocks(left, False, columns_of_A, product)
     rows, columns = d[n_out * m :], a[n_in * m :]
     dW = _matrix(grads, stage[W], n_out, n_in)
-    if not _settle(product, left, straight, rows, right, straight, columns, dW):
+    if not _settle(product, left, False, rows, right, False, columns, dW):
         return False
     if not stage[NEEDED]:
         return True
@@ -179,10 +177,10 @@ def backward(
         _matrix(d, 0, n_out, m),
         _matrix(wide, stage[TERMS], n_in, m),
     )
-    multiply_blocks(left, turned, right, product)
+    multiply_blocks(left, True, right, product)
     rows, columns = w[n_out * n_in + n_out :], d[n_out * m + n_out :]
     dA_ = _matrix(narrow, stage[DA], n_in, m)
-    return _settle(product, left, turned, rows, right, turned, columns, dA_)
+    return _settle(product, left, True, rows, right, True, columns, dA_)
 
 
 @kernel
@@ -196,10 +194,10 @@ def forward_by_tree(
     calls: IntArray,
 ) -> bool:
     """Do the same as `forward` for float64 numbers."""
-    n_in, n_out, straight = stage[N_IN], stage[N_OUT], m < 0
+    n_in, n_out = stage[N_IN], stage[N_OUT]
     out = _matrix(narrow, stage[Z], n_out, m)
     left, right = _matrix(p, stage[W], n_out, n_in), x.reshape(n_in, m)
-    product_by_tree(left, straight, right, straight, out)
+    product_by_tree(left, False, right, False, out)
     _add_bias(p[stage[B] : stage[B] + n_out], out)
     return True
 
@@ -217,13 +215,13 @@ def backward_by_tree(
     calls: IntArray,
 ) -> bool:
     """Do the same as `backward` for float64 numbers."""
-    n_in, n_out, straight, turned = stage[N_IN], stage[N_OUT], m < 0, m >= 0
+    n_in, n_out = stage[N_IN], stage[N_OUT]
     dZ_, A_ = _matrix(to_read(narrow), stage[DZ], n_out, m), x.reshape(n_in, m)
     _sum_rows(dZ_, sums, grads[stage[B] : stage[B] + n_out])
-    product_by_tree(dZ_, straight, A_, turned, _matrix(grads, stage[W], n_out, n_in))
+    product_by_tree(dZ_, False, A_, True, _matrix(grads, stage[W], n_out, n_in))
     if stage[NEEDED]:
         W_, dA_ = _matrix(p, stage[W], n_out, n_in), _matrix(narrow, stage[DA], n_in, m)
-        product_by_tree(W_, turned, dZ_, straight, dA_)
+        product_by_tree(W_, True, dZ_, False, dA_)
     return True
 
 
