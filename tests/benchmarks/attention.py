@@ -8,24 +8,11 @@ With --cpu it measures the time of the process instead of the clock's, which oth
 disturb less; use it with one thread.
 """
 
-import argparse
-
-from beside_torch import milliseconds, with_torch
+from beside_torch import arguments, milliseconds, with_torch
 
 # Examples, steps, features, heads; and examples, steps, words, units.
 ATTENTION = ((1, 64, 64, 4), (32, 16, 32, 4), (32, 64, 64, 4), (32, 128, 128, 8), (128, 32, 64, 4))
 EMBEDDING = ((1, 64, 27, 64), (32, 32, 27, 64), (32, 64, 1000, 64), (128, 32, 10_000, 64))
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--stage", choices=["attention", "embedding"], default="attention")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--causal", action="store_true")
-    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--cpu", action="store_true", help="measure the time of the process")
-    return parser.parse_args()
 
 
 def attention(m, T, n, heads, dtype, causal):
@@ -95,7 +82,10 @@ def embedding(m, T, words, units, dtype, causal):
 
 
 def main():
-    args = arguments()
+    parser = arguments(__doc__)
+    parser.add_argument("--stage", choices=["attention", "embedding"], default="attention")
+    parser.add_argument("--causal", action="store_true")
+    args = parser.parse_args()
     _, clock = with_torch(args)
     import numpy as np
 

@@ -1,18 +1,36 @@
 """Time functions of pydnn and of PyTorch in turns, in one process."""
 
+import argparse
+import contextlib
 import os
 import statistics
 import time
 
 from environment import environment
 
-__all__ = ["milliseconds", "with_torch"]
+__all__ = ["arguments", "milliseconds", "with_torch"]
 
 PAUSE = 0.002  # seconds, in which the threads of the other library fall asleep
 
 
+def arguments(description):
+    """Return a parser with the options of all these benchmarks."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--engine", default="numpy", help="numpy or compiled, for pydnn")
+    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--cpu", action="store_true", help="measure the time of the process")
+    return parser
+
+
+_until_the_end = contextlib.ExitStack()
+
+
 def with_torch(args):
     """Import PyTorch with `args.threads` threads for all libraries, and print what is measured.
+
+    pydnn uses the engine `args.engine` from then on.
 
     Nothing may have imported NumPy before, since OpenBLAS reads its number of threads only then.
 
@@ -23,8 +41,12 @@ def with_torch(args):
         os.environ[name] = str(args.threads)
     import torch
 
+    from pydnn.engines import using_engine
+
     torch.set_num_threads(args.threads)
-    print(f"{environment()}, PyTorch {torch.__version__}, {args.threads} threads")
+    _until_the_end.enter_context(using_engine(args.engine))
+    versions = f"{environment()}, PyTorch {torch.__version__}"
+    print(f"{versions}, {args.threads} threads, engine {args.engine}")
     return torch, time.process_time if args.cpu else time.perf_counter
 
 

@@ -4,7 +4,8 @@ Each row has the milliseconds of pydnn, and of PyTorch in the faster of its two 
 first layer (C of 1 or 3) needs no gradient of its input, in both.
 
     python tests/benchmarks/convolution.py --threads 1
-    python tests/benchmarks/convolution.py --threads 2 --examples 32 --dtype float32
+    python tests/benchmarks/convolution.py --threads 2 --examples 32 --dtype float32 \
+        --engine compiled
 
 The last column says what bounds pydnn: the time of the same products by BLAS alone, on windows that
 lie ready in long matrices, as a ratio to PyTorch's time. What pydnn takes beyond that goes into
@@ -14,9 +15,7 @@ With --cpu it measures the time of the process instead of the clock's, which oth
 disturb less; use it with one thread.
 """
 
-import argparse
-
-from beside_torch import milliseconds, with_torch
+from beside_torch import arguments, milliseconds, with_torch
 
 # The shape of an image, filters, size, options
 SHAPES = [
@@ -34,17 +33,6 @@ SHAPES = [
 ]
 FIRST = 3  # channels of a first layer at most
 COLUMNS = 2048  # of a product alone, which then stays in cache
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
-    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
-    parser.add_argument("--shapes", type=int, nargs="+", default=range(len(SHAPES)))
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--cpu", action="store_true", help="measure the time of the process")
-    return parser.parse_args()
 
 
 def ours(shape, filters, size, options, m, dtype):
@@ -113,7 +101,10 @@ def products_alone(shape, filters, size, m, dZ, clock):
 
 
 def main():
-    args = arguments()
+    parser = arguments(__doc__)
+    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
+    parser.add_argument("--shapes", type=int, nargs="+", default=range(len(SHAPES)))
+    args = parser.parse_args()
     torch, clock = with_torch(args)
     import numpy as np
 

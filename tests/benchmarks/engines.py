@@ -31,7 +31,14 @@ OPTIMIZERS = {
     "rmsprop": nn.rmsprop(),
     "lion": nn.lion(weight_decay=0.01),
 }
-ACTIVATIONS = {"relu": nn.relu(), "leaky_relu": nn.leaky_relu(), "tanh": nn.stages.tanh()}
+ACTIVATIONS = {
+    "relu": nn.relu(),
+    "leaky_relu": nn.leaky_relu(),
+    "tanh": nn.stages.tanh(),
+    "sigmoid": nn.sigmoid(),
+    "elu": nn.elu(),
+    "gelu": nn.gelu(),
+}
 
 
 def main():
@@ -176,9 +183,9 @@ def compared(work, args):
 
 
 def in_words(result):
-    rows = [f"{'':22} {'numpy':>9} {'compiled':>9} {'ratio':>6}"]
+    rows = [f"{'':29} {'numpy':>9} {'compiled':>9} {'ratio':>6}"]
     for name, row in result["microseconds"].items():
-        rows.append(f"{name:22} {row['numpy']:9.1f} {row['compiled']:9.1f} {row['ratio']:6.2f}")
+        rows.append(f"{name:29} {row['numpy']:9.1f} {row['compiled']:9.1f} {row['ratio']:6.2f}")
     for work, peers in result.get("first step, s", {}).items():
         for name, (seconds,) in peers.items():
             rows.append(f"first step of {work}, {name}: {seconds:.2f} s")

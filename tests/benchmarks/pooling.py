@@ -4,7 +4,8 @@ Each row has the milliseconds of pydnn, and of PyTorch in the faster of its two 
 examples are outputs of relu, in which half of the numbers are 0.
 
     python tests/benchmarks/pooling.py --threads 1
-    python tests/benchmarks/pooling.py --threads 2 --examples 32 --dtype float32
+    python tests/benchmarks/pooling.py --threads 2 --examples 32 --dtype float32 \
+        --engine compiled
 
 With --cpu it measures the time of the thread instead of the clock's, which other processes disturb
 less; use it with one thread of PyTorch.
@@ -19,9 +20,7 @@ chosen numbers with `where=`, 3 to 5 ns; integers as masks instead of products; 
 kept; blocks of 16 to 256 KiB instead of 512.
 """
 
-import argparse
-
-from beside_torch import milliseconds, with_torch
+from beside_torch import arguments, milliseconds, with_torch
 
 # The shape of an example, the kind of pool, and its size and stride
 ROWS = [
@@ -35,16 +34,6 @@ ROWS = [
     ((8, 8, 64), "global max", None, None),
     ((8, 8, 64), "global average", None, None),
 ]
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
-    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--cpu", action="store_true", help="measure the time of the thread")
-    return parser.parse_args()
 
 
 def ours(kind, size, stride, A_prev):
@@ -87,7 +76,9 @@ def theirs(kind, size, stride, A_prev, memory_format):
 
 
 def main():
-    args = arguments()
+    parser = arguments(__doc__)
+    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
+    args = parser.parse_args()
     torch, clock = with_torch(args)
     import numpy as np
 

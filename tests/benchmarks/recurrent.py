@@ -4,30 +4,16 @@ The network is two recurrent layers of 128 units over 64 inputs, and a dense lay
 step. Its inputs need no gradient, in both.
 
     python tests/benchmarks/recurrent.py --threads 1
-    python tests/benchmarks/recurrent.py --threads 2 --examples 32 --dtype float32
+    python tests/benchmarks/recurrent.py --threads 2 --examples 32 --dtype float32 \
+        --engine compiled
 
 With --cpu it measures the time of the process instead of the clock's, which other processes
 disturb less; use it with one thread. --parts shows where pydnn's time goes.
 """
 
-import argparse
-
-from beside_torch import milliseconds, with_torch
+from beside_torch import arguments, milliseconds, with_torch
 
 INPUTS, UNITS, OUTPUTS = 64, 128, 32
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kind", nargs="+", default=["lstm"], help="lstm, gru or rnn")
-    parser.add_argument("--steps", type=int, default=32, help="the length T of the sequences")
-    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
-    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--cpu", action="store_true", help="measure the time of the process")
-    parser.add_argument("--parts", action="store_true", help="profile pydnn's functions")
-    return parser.parse_args()
 
 
 def ours(kind, T, m, dtype):
@@ -87,7 +73,12 @@ def theirs(kind, params, X, dA):
 
 
 def main():
-    args = arguments()
+    parser = arguments(__doc__)
+    parser.add_argument("--examples", type=int, nargs="+", default=[1, 32, 128])
+    parser.add_argument("--kind", nargs="+", default=["lstm"], help="lstm, gru or rnn")
+    parser.add_argument("--steps", type=int, default=32, help="the length T of the sequences")
+    parser.add_argument("--parts", action="store_true", help="profile pydnn's functions")
+    args = parser.parse_args()
     _, clock = with_torch(args)
     import numpy as np
 
