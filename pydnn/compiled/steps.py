@@ -60,6 +60,10 @@ _ARITHMETICS = (in_fast, in_portable)
 # What one call may do: about a millisecond, so that an interruption is answered at once.
 _BYTES, _STEPS = 1 << 20, 256
 
+# Bytes of X from which a call takes steps with one batch only, since it would copy several, and how
+# many bytes of examples are read ahead.
+_LARGE, _AHEAD = 1 << 16, 1 << 24
+
 _Pair = tuple[TrainState, StepInfo]
 _new, _set = object.__new__, object.__setattr__
 
@@ -116,7 +120,7 @@ class _Planned:
         for batch in batches[1:]:
             if id(batch) not in rows:
                 other = self._of_one(batch)
-                if other is None or other.stages is not last.stages:
+                if other is None or other.stages is not last.stages or batch.X.nbytes > _LARGE:
                     break
                 rows[id(batch)] = len(made)
                 made.append(other)
@@ -174,12 +178,12 @@ class Whole:
         if planned is None or inputs is None:
             return 0
         plan, m = planned.plan, batch.X.shape[1]
-        numbers = (1 + plan.before) * plan.size + batch.X.size + batch.Y.size
-        numbers += sum(mask.rows * m for mask in plan.masks)
+        numbers = (1 + plan.before) * plan.size + sum(mask.rows * m for mask in plan.masks)
         limits = (
             _STEPS,
             self.arithmetic.multiplications / plan.multiplications(m),
             _BYTES / (numbers * plan.dtype.itemsize),
+            _AHEAD / batch.X.nbytes,
         )
         return max(1, int(min(limits)))
 

@@ -90,6 +90,63 @@ def test_every_step_has_the_bits_of_the_numpy_path(name, numerics):
         assert list(of_pairs(pairs)) == list(taken(part_by_part(step), state, same[:few]))
 
 
+ACTIVATIONS = {
+    **{
+        name: getattr(nn, name)()
+        for name in ["elu", "gelu", "leaky_relu", "relu", "selu", "sigmoid", "silu"]
+    },
+    "gelu by tanh": nn.gelu(approximate=True),
+    "softplus": nn.softplus(),
+    "tanh": nn.stages.tanh(),
+    "dropout": nn.dropout(keep_prob=0.7),
+}
+LOSSES = {
+    "sigmoid": LOGITS(),
+    "smoothed": LOGITS(label_smoothing=0.1),
+    "squared": NUMBERS(),
+    "absolute": nn.mean_absolute(),
+    "huber": nn.huber(),
+    "poisson": nn.poisson(),
+    "softmax": nn.softmax_cross_entropy(),
+}
+OPTIMIZERS = {"gradient_descent": nn.gradient_descent, "momentum": nn.momentum, "adam": nn.adam}
+SIZES = [
+    (1, 1, 1, 2),
+    (3, 1, 8, 9),
+    (5, 7, 1, 33),
+    (2, 16, 4, 32),
+    (130, 5, 3, 129),
+    (4, 3, 12, 200),
+]
+
+
+@slow
+@ARITHMETICS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_all_parts_have_the_bits_of_the_numpy_path(
+    activation, loss, dtype, numerics, texts_as_they_stand
+):
+    number = list(ACTIVATIONS).index(activation) + 3 * list(LOSSES).index(loss)
+    n_in, units, n_out, m = SIZES[number % len(SIZES)]
+    n_out += loss == "softmax"
+    network = nn.serial(nn.dense(units), ACTIVATIONS[activation], nn.dense(n_out))
+    optimizer = list(OPTIMIZERS.values())[number % 3](learning_rate=0.01)
+    step = nn.make_train_step(network, LOSSES[loss], optimizer, numerics=numerics)
+    state = nn.initial_state(network, optimizer, (n_in,), key=nn.Key(number), dtype=dtype)
+    X = np.asarray(nn.Key(1).normal((n_in, m)).astype(dtype), order="CF"[number % 2])
+    Y = nn.Key(2).integers(
+        n_out if loss == "softmax" else 2, (1 if loss == "softmax" else n_out, m)
+    )
+    examples = [nn.Batch(X, Y.astype(dtype))] * 3
+    expected = list(taken(step, state, examples))
+    with engines.using_engine("compiled"):
+        assert list(of_pairs(step.whole.take(state, examples))) == expected
+        assert list(taken(step, state, examples)) == expected
+        assert engines.engine_in_use() == "compiled"
+
+
 def part_by_part(step):
     def by_numpy(state, batch):
         with engines.using_engine("numpy"):

@@ -4,7 +4,9 @@ import pytest
 pytest.importorskip("numba", reason="the compiled engine needs numba")
 
 from pydnn.compiled import tracing
+from pydnn.compiled.kernels import TEXT_NAMES
 from pydnn.compiled.loops import loop_of
+from pydnn.compiled.tracing import Program, Symbol, Untraceable, needed_for
 
 SPECIALS = [0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.5, 1e-40, 5e-324, 3e38]
 
@@ -22,7 +24,7 @@ def text_of(expression, dtype="float32"):
 
 def executed(loop, x):
     """The result of a loop that Python executes as it stands."""
-    names = {"float32": np.float32, "float64": np.float64, "abs": np.abs, "sqrt": np.sqrt}
+    names = dict(TEXT_NAMES)
     exec(loop.text, names)
     out = np.empty_like(x)
     names["loop"](*loop.constants, x, out)
@@ -92,3 +94,28 @@ def test_an_operation_of_which_numpy_gives_other_bits_here_stays_with_numpy(monk
     assert text_of(lambda x: np.maximum(x, 0)) is None
     assert text_of(lambda x: np.minimum(x, 0)) is not None
     tracing.same_as_numpy.cache_clear()
+
+
+def test_functions_of_numpy_are_called_between_two_loops():
+    program = Program(np.dtype("f4"), {np.exp: "EXP", np.log1p: "LOG1P"})
+    x, y = (Symbol(program, name, writable=False) for name in ("x", "y"))
+    result = np.log1p(np.exp(-x)) * y
+    assert program.lines == ["t0 = -x", "t1 = e1[i]", "t2 = e2[i]", "t3 = t2 * y"]
+    assert [(call.function, call.argument, call.result) for call in program.calls] == [
+        ("EXP", "t0", "t1"),
+        ("LOG1P", "t1", "t2"),
+    ]
+    assert [call.before for call in program.calls] == [1, 2]
+    assert needed_for([result.name], program.lines) == ["t2 = e2[i]", "t3 = t2 * y"]
+    for refused in (lambda: np.exp(x > 0), lambda: np.tanh(x), lambda: np.exp(x, where=x > 0)):
+        with pytest.raises(Untraceable):
+            refused()
+
+
+def test_signs_are_copied_and_constants_fill_arrays():
+    def expression(x):
+        return np.copysign(np.full_like(x, 2.5), x)
+
+    with np.errstate(all="ignore"):
+        x = np.array([number for number in SPECIALS if number == number])
+        assert same(executed(text_of(expression), x), expression(x))

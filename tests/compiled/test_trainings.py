@@ -1,7 +1,6 @@
 """Whole trainings: the engines give the same bits, and one replays what the other recorded."""
 
 import itertools
-import sys
 
 import golden_jobs
 import numpy as np
@@ -15,7 +14,6 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 import pydnn as nn
 from pydnn import engines
 from pydnn.cli import main
-from pydnn.compiled import kernels
 from pydnn.descriptions.builders import builders_of
 from pydnn.engines import using_engine
 from pydnn.fingerprints import fingerprint
@@ -116,33 +114,6 @@ def trained_with(builder, **options):
         numbers = [number for _, info in steps for number in (info.cost, info.gradient_norm)]
         return state_fingerprint(steps[-1][0]), numbers
     raise refused
-
-
-@pytest.fixture
-def texts_as_they_stand(monkeypatch):
-    """Generated texts are executed by Python, since compiling each takes from 0.2 to 3 seconds.
-
-    The kernels that they call are compiled.
-    """
-    modules = [module for name, module in sys.modules.items() if name.startswith("pydnn.compiled.")]
-
-    def forget():
-        for remembered in itertools.chain(*(vars(module).values() for module in modules)):
-            if hasattr(remembered, "cache_clear"):
-                remembered.cache_clear()
-
-    def executed(text, names=None):
-        namespace = {**kernels.TEXT_NAMES, **(names or {})}
-        exec(text, namespace)
-        return np.errstate(all="ignore")(namespace["loop"])
-
-    for module in modules:
-        if module is not kernels and hasattr(module, "kernel_from_text"):
-            monkeypatch.setattr(module, "kernel_from_text", executed)
-    monkeypatch.setattr(engines, "_failed", False)
-    forget()
-    yield
-    forget()
 
 
 @pytest.mark.sampled(20)
