@@ -104,6 +104,24 @@ def test_threads_that_multiply_at_the_same_time_get_the_bits_of_one():
     assert works()
 
 
+def test_the_number_of_threads_changes_only_while_the_team_has_no_work():
+    team.begin()
+    counts = []
+
+    def change():
+        with using_blas_threads(1):
+            counts.append(blas_threads())
+
+    with TEAM.reserved():  # as a product has it
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join(0.05)
+        assert blas_threads() == 2
+    thread.join()
+    assert counts == [1]
+    assert works()
+
+
 def test_the_number_of_threads_may_change_while_others_multiply():
     team.begin()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
