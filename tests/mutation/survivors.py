@@ -7,6 +7,18 @@ SCALED = "scaled by a power of two or not, numbers of such sizes have the same l
 SAME_ORDER = "both ways add in the same order, in other times"
 LIMIT = "no matrix is known whose error is just that: it is 1e-15 or near 1"
 BEYOND = "it is beyond any digit, or exponent, of a float64"
+WORK = "who does the work, in pieces of which size, and on how many threads, changes no bit"
+SETTLED = "sums in doubt are settled to the same bits, and so are more of them"
+PROVEN = "a proof needs this bound, but the errors of all sums that are known are far smaller"
+ENDS = "beyond such numbers all results are the same: 0, 1, -1 or infinite"
+EQUAL = "both sides are the same number there"
+NEVER = "there is no such case"
+ANY_SIZE = "NumPy takes any negative size for the one that is left"
+ROOM = "more room is made than is used"
+ITS_OWN = "each part of the work sets its own"
+
+COMPILED = "pydnn/compiled/"
+PORTABLE = COMPILED + "portable/"
 
 # By file, and a part of what the mutant is called.
 EQUIVALENT = {
@@ -67,4 +79,166 @@ EQUIVALENT = {
     ("pydnn/numerics/fast.py", "near = np.where(small, a, 0) |"): UNUSED,
     ("pydnn/numerics/fast.py", "far = np.where(small, 1, a) |"): UNUSED,
     ("pydnn/numerics/fast.py", "np.where(Z >= 0, 1, e) / -> np.where(Z > 0, 1, e) /"): AT_ZERO,
+    (PORTABLE + "elementary.py", "-> NTEGER = 1.5150000000000001"): (
+        "adding it rounds to an integer, too"
+    ),
+    (PORTABLE + "elementary.py", "-> w(np.int64) + _BITS_OF_TO"): (
+        "only the last 12 bits of n count, and these are zeros in the bits of _TO_INTEGER"
+    ),
+    (PORTABLE + "elementary.py", "half = n >> 1 -> half = n >> 2"): (
+        "the first of both products is exact"
+    ),
+    **{
+        (PORTABLE + "elementary.py", line): ENDS
+        for line in (
+            "limited = x if x > -746.0 else -746.0 |",
+            "limited = limited if limited < 710.0 else 710.0 |",
+            "limited = x if x > -50.0 else -50.0 |",
+            "_reduced(double if double < 44.0 else 44.0) |",
+            "_reduced(below if below > -746.0 else -746.0) |",
+        )
+    },
+    **{
+        (PORTABLE + "elementary.py", part): EQUAL
+        for part in (
+            "-> ), n) if x >= 40.0 else m",
+            "-> tiny = x <= _NORMAL",
+            "-> = (u if x <= 0.0 else v)",
+            "-> a = a if a <= _ERF_IS_ONE",
+        )
+    },
+    (PORTABLE + "elementary.py", "-> n) if x > 41.0 else midd"): OVERLAP,
+    (PORTABLE + "elementary.py", "-> ) if x > 40.4 else middle"): OVERLAP,
+    (PORTABLE + "elementary.py", "number = x if usual else 1.0 |"): UNUSED,
+    (PORTABLE + "elementary.py", "near = a if small else 0.0 |"): UNUSED,
+    (PORTABLE + "elementary.py", "far = 1.0 if small else a |"): UNUSED,
+    **{
+        (COMPILED + file, line): WORK
+        for file, lines in {
+            "portable/sums.py": ["_WORTH_A_CALL ="],
+            "portable/products.py": ["_WORTH_A_CALL =", "_WIDE = 64", "-> b.shape[1] <= _WORTH"],
+            "portable/forms.py": ["view.flags.writeable = False |"],
+            "portable/blocks.py": ["COLUMNS_OF_A_BLOCK, _ROWS =", "if n < COLUMNS_OF_A_BLOCK:"],
+            "portable/nearest.py": [
+                "_FEW = 256",
+                "_SMALL = 1 <<",
+                "_PACKED = 1 <<",
+                "_WORTH_A_THREAD = 1 <<",
+                "if a.size * b.shape[1] > _SMALL:",
+                "at_once = max(LINES,",
+                "-> if True: packe",
+                "threads = threads_for(",
+                "-> 0 <= count < _FEW",
+                "if left_turned or right_turned",
+                "-> if False: start",
+            ],
+            "portable/slices.py": [
+                "_PACKED = 1 <<",
+                "at_once = min(max(",
+                "at_once = max(at_once //",
+                "threads = threads_for(",
+                "-> if True: low, h",
+                "-> high = (k, 1)",
+                "-> rm), term + 2)",
+                "-> in((group + 2) * WIDE, n)",
+            ],
+            "pooling.py": ["_LEAST = 1 <<", "_LANES = 2048", "dA_prev.nbytes >= max(1, _LEAST)"],
+            "keys.py": [
+                "_AT_ONCE = 1 <<",
+                "_WORTH_A_THREAD = 1 <<",
+                "_IN_A_BUCKET = 4",
+                "if far: #",
+                "far = False |",
+                "kept += 1 |",
+                "count, kept = bits.size, 1 |",
+            ],
+        }.items()
+        for line in lines
+    },
+    **{
+        (PORTABLE + "dense.py", part): SETTLED
+        for part in (
+            "-> _ULP = 2.0 * -53",
+            "-> _ULP = 2.02 **",
+            "-> P = 2.0 ** (+53)",
+            "-> ) * _ULP if True else 0.0",
+            "-> _ULP if k >= 1 else 0.0",
+            "-> e = (k + 8) / _ULP",
+            "-> k > 1 else 1.0",
+            "-> _one = (k + 9)",
+            "-> if True: for j",
+            "-> doubts -= np.float32",
+            "-> und_of_one, 1)",
+            "columns[j] = 0.0 |",
+            "total = 0.0 |",
+            "-> if False: contin",
+            "-> not bound <= math.inf:",
+        )
+    },
+    (PORTABLE + "dense.py", "-> = 2.0 ** (-54)"): PROVEN,
+    (PORTABLE + "dense.py", "m < 0, m >= 0 |"): "there is always an example",
+    (PORTABLE + "dense.py", "n_out, straight = stage[N_IN], stage[N_OUT], m < 0 |"): (
+        "there is always an example"
+    ),
+    (PORTABLE + "losses.py", "-> if Z[k, j] >= largest[j]"): EQUAL,
+    (PORTABLE + "losses.py", "-> label != np.ceil(label):"): (
+        "whole numbers are their own floor and ceiling"
+    ),
+    (PORTABLE + "sums.py", "reshape(-1)"): ANY_SIZE,
+    (COMPILED + "pooling.py", "reshape(-1)"): ANY_SIZE,
+    **{
+        (PORTABLE + "nearest.py", part): SETTLED
+        for part in (
+            "-> _ULP = 2.0 * -53",
+            "-> _ULP = 2.02 **",
+            "-> P = 2.0 ** (+53)",
+            "has_terms(left, left_turned, i, right, right_turned, j): |",
+            "if doubts: |",
+            "doubts = 0 |",
+            "-> doubts -= lower",
+            "size - 1) // size + 8) * _ULP | / size",
+            "-> if True: neares",
+            "-> if False: contin",
+            "-> (m, k)), np.ones(m))",
+            "-> (k, n)), np.ones(n))",
+            "-> itions + 8) / _ULP",
+            "-> additions + 9)",
+            "-> _lengths[i] / ((additions",
+            "bounds[i] *= unit |",
+            "-> ) // size + 9) *",
+        )
+    },
+    **{
+        (PORTABLE + "nearest.py", part): PROVEN
+        for part in (
+            "-> = 2.0 ** (-54)",
+            "left_out *= 1.0625",
+            "-> r left_out < abs(high)",
+            "-> ((additions - 8)",
+            "unit = (size + (k + size - 1) // size + 8)",
+        )
+    },
+    (PORTABLE + "nearest.py", "-> 1 if (low >= 0.0)"): NEVER,
+    (PORTABLE + "nearest.py", "-> ) == (high >= 0.0)"): NEVER,
+    (PORTABLE + "nearest.py", "total = 0.0 |"): "a sum is infinite, or is not, with 1 more, too",
+    (PORTABLE + "nearest.py", "return -1 |"): "any number below 0 says the same",
+    (PORTABLE + "nearest.py", "counts = [0] * threads"): ITS_OWN,
+    (PORTABLE + "nearest.py", "finite = [False] * threads"): ITS_OWN,
+    (PORTABLE + "nearest.py", "if count: |"): "no places are added of none",
+    (PORTABLE + "slices.py", "done = [False] * threads"): ITS_OWN,
+    (PORTABLE + "slices.py", "filled = [False] * threads"): ITS_OWN,
+    (PORTABLE + "slices.py", "-> = 2 ** 63 - 2"): "only the exponents of magnitudes count",
+    (PORTABLE + "slices.py", "-> 0 or least < magnitude"): SCALED,
+    (PORTABLE + "slices.py", "-> magnitude <= most):"): SCALED,
+    (PORTABLE + "slices.py", "products = np.empty("): ROOM,
+    (PORTABLE + "slices.py", "-> * WIDE + j] - 0.0"): "a sum that begins with 0 is never -0.0",
+    (COMPILED + "keys.py", "-> low = m <= _ROOT_HALF"): NEVER,
+    (COMPILED + "keys.py", "-> if abs(q) < 0.425"): NEVER,
+    (COMPILED + "keys.py", "-> far |= r >= 5.0"): NEVER,
+    (COMPILED + "keys.py", "-> if r >= 5.0"): NEVER,
+    (COMPILED + "keys.py", "-> (2 ** 52 - 2, 1022 << 52"): (
+        "these numbers below 1/2 have no bit in the last place"
+    ),
+    (COMPILED + "keys.py", "-> k in range(13)))"): BEYOND,
+    (COMPILED + "keys.py", "-> nt64(start / 4) + one"): "it is a multiple of 4",
 }

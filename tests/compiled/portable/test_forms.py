@@ -39,6 +39,7 @@ def operands(name):
     return a, b, np.full((8, 1 if name == "sums of rows" else 9), np.nan, dtype)
 
 
+@np.errstate(all="ignore")  # where Python executes the kernels, with numbers that nobody reads
 @pytest.mark.slow  # since compiling takes seconds
 @pytest.mark.parametrize("orders", ["CC", "FF", "CF", "FC"])
 @pytest.mark.parametrize("name", FORMS)

@@ -121,6 +121,18 @@ def test_sums_of_twice_the_precision_are_the_nearest(left_turned, right_turned):
             assert nearest.has_terms(*where) == bool((a[i] * b[:, j] != 0).any())
 
 
+@pytest.mark.parametrize("left_turned", [False, True])
+@pytest.mark.parametrize("right_turned", [False, True])
+def test_a_term_counts_if_neither_factor_is_zero(left_turned, right_turned):
+    for row, column, has in (
+        ([1, 0, 0], [5, 0, 0], True), ([0, 0, 5], [0, 0, 1], True), ([0, 1, 0], [1, 0, 1], False),
+        ([1, 1, 1], [0, 0, 0], False), ([0, 0, 0], [5, 5, 5], False),
+    ):  # fmt: skip
+        left, right = (np.array([[0, 0, 0], line], np.float32) for line in (row, column))
+        left, right = turned(left, left_turned), turned(right, right_turned)
+        assert nearest.has_terms(left, left_turned, 1, right, right_turned, 1) == has
+
+
 def test_what_is_left_out_makes_a_sum_uncertain():
     def is_sure(a, b):
         rows, columns = (np.array(x, np.float32)[np.newaxis] for x in (a, b))
@@ -175,7 +187,7 @@ def test_packed_columns_that_are_kept_are_not_overwritten(monkeypatch):
         np.asarray(Key(1).at(name).normal((5, 5)), np.float32) for name in ("a", "kept", "other")
     )
     kept = unchangeable(kept)
-    for b in (kept, other, kept, other):
+    for b in (kept, other) * 4:
         assert_same_bits(lambda b=b: portable.matmul(a, b))
 
 

@@ -12,6 +12,7 @@ pytest.importorskip("numba", reason="the compiled engine needs numba")
 from compiled.portable.both_engines import assert_same_bits, laid_out, numbers
 
 from pydnn import Key, portable
+from pydnn.compiled import portable as forms
 from pydnn.compiled.portable import slices
 from pydnn.compiled.portable.tiles import LINES, TERMS, WIDE
 from pydnn.numerics.portable.cache import unchangeable
@@ -42,22 +43,25 @@ def test_products_have_the_same_bits(bits, kept, data):
 @pytest.mark.parametrize("orders", ["CC", "FF"])
 @pytest.mark.parametrize(
     "shape",
-    [(LINES + 1, 3, WIDE + 1), (2, 2, 2 * WIDE + 5), (16 * LINES + 3, 2, 3), (2, TERMS + 5, 3),
-     (2, 1000, 2)],
+    [(LINES + 1, 3, WIDE + 1), (2, 2, 2 * WIDE + 5), (16 * LINES + 3, 2, 3),
+     (LINES + 1, TERMS + 5, 3), (2, 1000, 2)],
 )  # fmt: skip
 def test_products_of_more_than_a_tile_have_the_same_bits(shape, orders, monkeypatch):
     monkeypatch.setattr(products, "FEW", 0)
     m, k, n = shape
     a, b = Key(1).at(m).normal((m, k)), Key(2).at(n).normal((k, n))
+    a *= 10.0 ** (20 * (np.arange(m) // LINES % 3))[:, np.newaxis]  # of other sizes in each tile
     a, b = (np.asarray(x, order=order) for x, order in zip((a, b), orders, strict=True))
+    done, form = [], forms.by_slices
+    monkeypatch.setattr(forms, "by_slices", lambda *args: done.append(form(*args)) or done[-1])
     assert_same_bits(lambda: portable.matmul(a, b))
+    assert done == [True]
 
 
 def test_terms_of_size_one_are_not_left_out(monkeypatch):
     monkeypatch.setattr(products, "FEW", 0)
     b = np.zeros((5, 2 * WIDE))
-    for term, j in ((3, 1), (1, WIDE + 1), (4, WIDE + 1)):
-        b[term, j] = 1.0
+    b[[0, 4], :WIDE] = b[2, WIDE:] = 1.0
     for some in (b, np.asarray(b, order="F")):
         assert_same_bits(lambda b=some: portable.matmul(Key(1).normal((3, 5)), b))
 
