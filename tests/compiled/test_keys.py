@@ -32,9 +32,9 @@ def test_normals_of_any_bits_have_the_same_bits(monkeypatch):
     # Those near 0 and 1 are in the far tails, where no key of a test comes.
     few = np.arange(300, dtype=np.uint64)
     bits = np.concatenate([few, few << np.uint64(12), few << np.uint64(30), few << np.uint64(55)])
-    # One with a root just above 5, and none further out, is in the last block.
-    last = np.full(keys._AT_ONCE * 4 - 2 * bits.size, 1 << 63, np.uint64)
-    last[-1] = 55_000 << 12
+    # The last two blocks have one number each with a root above 5, and none further out.
+    last = np.full(keys._AT_ONCE * 5 - 2 * bits.size, 1 << 63, np.uint64)
+    last[[-1 - keys._AT_ONCE, -1]] = 55_000 << 12, 5_000 << 12
     bits = np.concatenate([bits, ~bits, last])
 
     def fill(low, high, start, out):

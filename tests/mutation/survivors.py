@@ -176,10 +176,6 @@ EQUIVALENT = {
         )
     },
     (PORTABLE + "dense.py", "-> = 2.0 ** (-54)"): PROVEN,
-    (PORTABLE + "dense.py", "m < 0, m >= 0 |"): "there is always an example",
-    (PORTABLE + "dense.py", "n_out, straight = stage[N_IN], stage[N_OUT], m < 0 |"): (
-        "there is always an example"
-    ),
     (PORTABLE + "losses.py", "-> if Z[k, j] >= largest[j]"): EQUAL,
     (PORTABLE + "losses.py", "-> label != np.ceil(label):"): (
         "whole numbers are their own floor and ceiling"

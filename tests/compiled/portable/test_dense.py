@@ -142,6 +142,14 @@ def test_sums_that_are_nearly_halfway_between_two_numbers_are_settled(sizes):
         expect_same(made, by_numpy(W, b, A, dZ))
 
 
+def test_two_terms_may_be_nearly_halfway():
+    pair = np.array([[1 + 2.0**-12, 2.0**-40]], np.float32)
+    one = np.ones((1, 1), np.float32)
+    for W, A, dZ in ((pair, pair.T, one), (one, pair, pair), (pair.T, one, pair.T)):
+        bias = np.zeros((len(W), 1), np.float32)
+        expect_same(by_kernels(W, bias, A, dZ)[1:], by_numpy(W, bias, A, dZ))
+
+
 def test_a_sum_that_needs_more_than_twice_the_precision_is_not_certain():
     terms = np.array([1.0, 2.0**-24, 2.0**-80, 2.0**-140, -(2.0**-80)], np.float32)
     ones, b, zeros = np.ones((1, 5), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1))

@@ -97,6 +97,9 @@ def test_vectors_are_filled():
     assert total == 200.0
     assert sums.total_of(np.full(100, 2.0), True, total)
     assert total == 400.0
+    parts = np.full((2, 3), np.nan)
+    assert sums.sums_between(np.ones((2, 40, 3)), parts)
+    assert (parts == 40).all()
 
 
 def test_a_form_that_fails_leaves_its_work_and_all_that_follows_to_numpy(monkeypatch):
