@@ -298,6 +298,23 @@ def test_other_steps_are_taken_part_by_part_and_the_reason_is_named(name):
         )
 
 
+def test_large_batches_are_not_copied_so_a_call_takes_steps_with_one_of_them(texts_as_they_stand):
+    step, state, _ = trained(nn.fast, dtype=np.float64)
+    one, other = (
+        nn.Batch(nn.Key(k).normal((3, 4000)), nn.Key(k + 2).normal((2, 4000))) for k in (1, 2)
+    )
+    expected = list(of_pairs(nn.scan(step, state, [one, one, other, one])))
+    with engines.using_engine("compiled"):
+        assert 2 < step.whole.most(state, one) < step.whole.most(state, small_of(one))
+        assert len(list(step.whole.take(state, [one, one, other, one]))) == 2
+        assert len(list(step.whole.take(state, [small_of(one), small_of(other)]))) == 2
+        assert list(of_pairs(nn.scan(step, state, [one, one, other, one]))) == expected
+
+
+def small_of(batch):
+    return nn.Batch(np.ascontiguousarray(batch.X[:, :9]), batch.Y[:, :9])
+
+
 class Counted:
     """Batches that can be read again, and how many were read; one may raise an error."""
 

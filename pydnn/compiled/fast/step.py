@@ -100,6 +100,9 @@ def _names(dtype: AnyDType) -> dict[str, Any]:
 
 
 def _suits(sizes: Sequence[tuple[int, int]], m: int, dtype: AnyDType) -> bool:
+    # Whole steps were faster in all sizes below these. On two cores with AVX-512, 20-64-64-3 with
+    # Adam on 64 examples took 49 us, and 126 part by part; 784-512-256-10 on 128 examples 2.5 ms,
+    # and 2.9; 1000-1000-1000-10 with momentum on 256 examples 16.3 ms, and 17.0.
     most = WORTH_A_THREAD // dtype.itemsize  # larger vectors are updated by several threads
     if sum((n_in + 1) * n_out for n_in, n_out in sizes) >= most:
         return False
