@@ -115,7 +115,7 @@ EQUIVALENT = {
     **{
         (COMPILED + file, line): WORK
         for file, lines in {
-            "portable/sums.py": ["_WORTH_A_CALL ="],
+            "portable/sums.py": ["_WORTH_A_CALL =", "> _WORTH_A_CA", "-> d n and (q >= 1) and"],
             "portable/products.py": ["_WORTH_A_CALL =", "_WIDE = 64", "-> b.shape[1] <= _WORTH"],
             "portable/forms.py": ["view.flags.writeable = False |"],
             "portable/blocks.py": ["COLUMNS_OF_A_BLOCK, _ROWS =", "if n < COLUMNS_OF_A_BLOCK:"],

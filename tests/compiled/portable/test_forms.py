@@ -82,6 +82,10 @@ def test_vectors_of_other_numbers_and_few_numbers_are_left_to_numpy():
         assert not sums.total_of(x, False, total)
     assert not sums.total_of(numbers[::2], False, total)
     assert not sums.total_of(numbers[: sums._WORTH_A_CALL - 1], False, total)
+    parts = np.full((2, 3), np.nan)
+    assert not sums.sums_between(np.ones((2, 40, 3), np.float16), parts)
+    assert not sums.sums_between(np.ones((2, 3, 40)).swapaxes(1, 2), parts)
+    assert np.isnan(parts).all()
     out = np.full((3, 2), np.nan)
     assert not products.by_tree(np.ones((3, 4)), np.ones((4, 2)), out)
     for untouched in (total, y, out):
