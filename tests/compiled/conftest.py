@@ -4,10 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-pytest.importorskip("numba", reason="the compiled engine needs numba")
-
 from pydnn import engines
-from pydnn.compiled import kernels
 
 
 @pytest.fixture
@@ -16,6 +13,8 @@ def texts_as_they_stand(monkeypatch):
 
     The kernels that they call are compiled.
     """
+    from pydnn.compiled import kernels  # here, since it imports numba
+
     modules = [module for name, module in sys.modules.items() if name.startswith("pydnn.compiled.")]
 
     def forget():
