@@ -91,6 +91,7 @@ class Arithmetic:
             `most` is the largest size of an array of a stage, `count` how many vectors of this size
             calls between loops fill, and `start` is where numbers of the dtype are free.
         multiplications: How many multiplications take about a millisecond.
+        adds_rows: Whether its sums of rows are computed in loops, by the kernel `add_row`.
         length: `(square, dtype) -> length`, the norm of gradients from the sum of their squares;
             NaN if it is not known for such a sum.
     """
@@ -106,4 +107,5 @@ class Arithmetic:
     suits: Callable[[Sequence[tuple[int, int]], int, AnyDType], bool]
     places: Callable[[IntArray, Sequence[Placed], int, int, int, int, AnyDType], int]
     multiplications: float
+    adds_rows: bool
     length: Callable[[float, AnyDType], float]

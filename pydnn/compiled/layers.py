@@ -18,7 +18,7 @@ from pydnn.compiled.loops import Loop, loop_of, to_read
 from pydnn.compiled.portable.step import in_portable
 from pydnn.compiled.tracing import Program, Symbol
 from pydnn.engines import expression_of, give_up
-from pydnn.numerics import Numerics, fast, threads
+from pydnn.numerics import Numerics, threads
 from pydnn.numerics.fast import FEW_COLUMNS, TINY
 from pydnn.numerics.memory import empty
 from pydnn.records import AnyDType, FloatArray, freeze
@@ -80,11 +80,13 @@ def summed(
 ) -> tuple[FloatArray, ...] | None:
     """Do the same as `pydnn.numerics.passes.summed_in_one_pass`; None if there is no compiled form.
 
-    It is for `fast` arithmetic, and for sums over features or over everything else.
+    It is for sums over features or over everything else, in arithmetic that adds rows in loops.
     """
-    expression, first = expression_of(function), operands[0]
+    expression, first, arithmetic = expression_of(function), operands[0], _arithmetic(numerics)
     sums = _SUMS.get((axis, first.ndim))
-    calls = in_fast.calls(first.dtype) if numerics is fast else None
+    if arithmetic is None or not arithmetic.adds_rows:
+        return None
+    calls = arithmetic.calls(first.dtype)
     placed = None if expression is None else _placed(operands, first.shape, first.dtype, False)
     if expression is None or sums is None or calls is None or placed is None:
         return None
@@ -93,7 +95,7 @@ def summed(
     if min(n, m) < 2 or by_product or not _adds_in_order(first.dtype):
         return None
     axes, arrays, _ = placed
-    loop, count = _loop_of_values(expression, axes, first.dtype, None, sums, kept)
+    loop, count = _loop_of_values(expression, axes, first.dtype, None, arithmetic, sums, kept)
     if loop is None:
         return None
     shape = (*[1] * len(outer), n, 1) if sums == "i" else (*outer, 1, m)
@@ -210,10 +212,21 @@ def _loop_of_values(
     axes: tuple[str, ...],
     dtype: AnyDType,
     numerics: Numerics | None,
+    summing: Arithmetic | None = None,
     sums: str = "",
     kept: int = 0,
 ) -> tuple[Loop | None, int]:
-    """Return the loop of a function that returns arrays, and their number."""
+    """Return the loop of a function that returns arrays, and their number.
+
+    Args:
+        expression: The function.
+        axes: Those of its operands, see `_axes`.
+        dtype: The dtype of all arrays.
+        numerics: The arithmetic that the function takes, if it does.
+        summing: The arithmetic of sums, if there are some.
+        sums: The axes that are left of the sums.
+        kept: How many results are not summed.
+    """
     arithmetic = _arithmetic(numerics)
     more = () if numerics is None else (arithmetic and arithmetic.traced,)
 
@@ -246,7 +259,7 @@ def _loop_of_values(
             axes=_broadcast(axes),
             sums=sums,
             kept=kept,
-            arithmetic=in_fast if sums else arithmetic,
+            arithmetic=summing or arithmetic,
         ),
         count,
     )

@@ -45,6 +45,7 @@ from pydnn.records import (
     IntArray,
     contiguous,
     freeze,
+    keep_readonly,
     readonly,
 )
 from pydnn.stages.base import Stage
@@ -68,6 +69,7 @@ _Pair = tuple[TrainState, StepInfo]
 _new, _set = object.__new__, object.__setattr__
 
 
+@keep_readonly
 @attrs.frozen(eq=False)
 class _Inputs:
     """The examples of several steps, as the function takes them.

@@ -199,7 +199,8 @@ def runs(pid):
     return True
 
 
-@pytest.mark.parametrize("numerics", ["fast", pytest.param("portable", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("numerics", ["fast", "portable"])
 def test_a_training_has_the_same_states_before_and_after_its_kernels_are_there(numerics, tmp_path):
     with started(f"compare(nn.{numerics})", tmp_path) as process:
         output = process.communicate(timeout=PATIENCE)[0]

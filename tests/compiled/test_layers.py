@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import pydnn as nn
 from pydnn.compiled import layers
+from pydnn.compiled.fast.step import in_fast
 from pydnn.engines import compilable, expression_of, using_engine
 from pydnn.numerics import fast, passes, portable, threads
 from pydnn.numerics.underflow import bare
@@ -337,7 +338,7 @@ def test_sums_are_made_where_it_is_known_how_numpy_adds(any_size, monkeypatch):
 
 
 def test_the_loop_of_sums_reads_like_the_function():
-    loop, _ = layers._loop_of_values(of_two, ("pij", "i"), np.dtype("f4"), None, "i", 1)
+    loop, _ = layers._loop_of_values(of_two, ("pij", "i"), np.dtype("f4"), None, in_fast, "i", 1)
     assert loop.text == WITH_SUMS
 
 

@@ -152,5 +152,6 @@ in_fast = Arithmetic(
     suits=_suits,
     places=_places,
     multiplications=2e7,
+    adds_rows=True,
     length=_length,
 )

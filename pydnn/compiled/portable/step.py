@@ -129,5 +129,6 @@ in_portable = Arithmetic(
     suits=_suits,
     places=_places,
     multiplications=2e6,
+    adds_rows=False,
     length=_length,
 )
