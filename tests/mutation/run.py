@@ -167,6 +167,7 @@ OF_COMPILED = {
     "keeping": ["tests/compiled/test_kernels.py"],
     "loops": ["tests/compiled/test_passes.py", "tests/compiled/test_layers.py"],
     "tracing": ["tests/compiled/test_tracing.py", "tests/compiled/test_passes.py"],
+    "losses": ["tests/compiled/test_losses.py"],
     "memory": ["tests/compiled/test_pooling.py"],
     "elementary": [
         KERNELS + "elementary.py::test_functions_of_single_numbers_have_the_same_bits",
