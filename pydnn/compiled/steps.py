@@ -190,18 +190,19 @@ class Whole:
         return max(1, int(min(limits)))
 
     def take(self, state: TrainState, batches: Sequence[Batch]) -> Iterator[_Pair]:
-        """Take a step for each batch, and yield the states after them, and what a reader needs.
-
-        It ends early if the next step has to be taken part by part.
+        """Take a step for each batch, and return the states after them, and what a reader needs.
 
         Args:
             state: The state before the first step.
             batches: The examples of the steps, one batch or more.
+
+        Returns:
+            The results, which end early if the next step has to be taken part by part.
         """
         planned = self._planned(state)
         inputs = None if planned is None else planned.inputs(batches)
         if planned is None or inputs is None:
-            return
+            return iter(())
         plan, dtype = planned.plan, planned.plan.dtype
         pendings = self._pendings(state, dtype, len(inputs.which))
         table = _table(pendings, inputs.which, plan.constants)
@@ -225,8 +226,8 @@ class Whole:
             )
         except Exception as error:  # numba may raise anything
             give_up(error)
-            return
-        yield from self._results(state, table[:done], [freeze(each) for each in made], pendings)
+            return iter(())
+        return self._results(state, table[:done], [freeze(each) for each in made], pendings)
 
     def _results(
         self,
