@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 
 OURS, THEIRS, BOUND = "#c44e52", "#8ea9c9", "#bbbbbb"
-TITLES = {
+TITLES = {  # of works whose names do not say enough
     "P1": "P1: the tutorial's job, full batch",
     "P2": "P2: 784-512-256-10, Adam",
     "P3": "P3: 2-16-16-1, gradient descent",
@@ -16,7 +16,6 @@ TITLES = {
     "sweep, 2-16-16-1, gradient descent": "sweep of 32, 2-16-16-1, gradient descent",
     "sweep, 2-16-16-1, Adam": "sweep of 32, 2-16-16-1, Adam",
     "sweep, digits, 64-16-10, Adam": "sweep of 32, digits, 64-16-10, Adam",
-    "first step, P2": "first step of P2",
     "whole process": "start to trained model, P1's job",
     "import": "import",
     "memory, P1": "peak memory, P1's job",
@@ -34,7 +33,7 @@ def save_bars(path, rows, *, note):
     figure = Figure(figsize=(5.6 * columns, 2.3 * lines + 0.8), dpi=130, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, work in zip(panels, works, strict=False):
-        _panel(panel, TITLES[work], [row for row in rows if row.work == work])
+        _panel(panel, TITLES.get(work, work), [row for row in rows if row.work == work])
     for panel in panels[len(works) :]:
         panel.set_axis_off()
     figure.suptitle("pydnn and its peers: medians, lower is better")
