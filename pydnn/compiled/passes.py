@@ -37,6 +37,9 @@ def carried_out(
     by_number = factors is not None
     if factors is not None:
         vectors = (factors, *vectors)
+    shape = vectors[0].shape
+    if any([vector.shape != shape for vector in vectors]):
+        return None  # a loop would read beyond the end of a vector, where NumPy raises an error
     dtypes, count = tuple([vector.dtype for vector in vectors]), len(pending.numbers)
     loop = _loop(pending.kernel, dtypes, count, results, move, keep, by_number)
     if loop is None:

@@ -1,3 +1,4 @@
+import attrs
 import numpy as np
 import pytest
 
@@ -210,6 +211,15 @@ def test_other_kernels_stay_with_numpy(kernel, loops_made):
     expected = np.empty_like(grads)
     kernel(np.float32(1), grads, params.vector, expected)
     assert updates.tolist() == expected.tolist()
+
+
+def test_a_vector_of_another_size_is_left_to_numpy_which_refuses_it(loops_made):
+    params = pack(nn.dense(9).init(nn.Key(0), (50,))[0])
+    part = nn.optimizers.heavy_ball()
+    state = attrs.evolve(part.init(params), velocity=np.zeros(3))
+    with using_engine("compiled"), pytest.raises(ValueError, match="broadcast"):
+        part.update(np.ones_like(params.vector), state, params)
+    assert not loops_made
 
 
 def test_threads_share_large_vectors_and_change_no_bit(monkeypatch, loops_made):
