@@ -247,6 +247,12 @@ class Plan:
             self._taken[key] = m > 0 and straight and suits
         return self._taken[key]
 
+    def reads(self, vector: FloatArray) -> bool:
+        """Whether the function can read a vector of parameters, which it does without a check."""
+        flags = vector.flags
+        in_order = flags.c_contiguous and flags.aligned
+        return vector.shape == (self.size,) and vector.dtype == self.dtype and in_order
+
     def multiplications(self, m: int) -> int:
         """The number of multiplications in all products with m examples."""
         return 3 * m * sum(n_in * n_out for n_in, n_out in self._products)

@@ -81,6 +81,7 @@ class _Inputs:
         which: For each step, the row that it takes.
         stages: What is known of each stage with so many examples.
         size: The size of the room in numbers of 8 bytes.
+        copied: Whether the numbers had to be copied.
     """
 
     batch: Batch
@@ -89,6 +90,7 @@ class _Inputs:
     which: Sequence[int]
     stages: IntArray
     size: int
+    copied: bool
 
 
 @attrs.define(eq=False)
@@ -115,7 +117,9 @@ class _Planned:
         """Return the inputs for the first batches; None if the text is not for the first one."""
         first, last = batches[0], self.last  # another thread may change it
         if last is None or last.batch is not first:
-            last = self.last = self._of_one(first)
+            last = self._of_one(first)
+            # Whoever has the memory under a batch may change it, which a copy would not show.
+            self.last = None if last is None or last.copied else last
         if last is None or len(batches) == 1:
             return last
         rows, which, made = {id(first): 0}, [0], [last]
@@ -130,7 +134,7 @@ class _Planned:
         X, Y = last.X, last.Y
         if len(made) > 1:
             X, Y = (freeze(np.concatenate([getattr(one, name) for one in made])) for name in "XY")
-        return _Inputs(first, X, Y, which, last.stages, last.size)
+        return attrs.evolve(last, X=X, Y=Y, which=which)
 
     def _of_one(self, batch: Batch) -> _Inputs | None:
         plan, X, Y = self.plan, batch.X, batch.Y
@@ -138,13 +142,15 @@ class _Planned:
             return None
         n_in, m = X.shape
         fits = n_in == plan.stages[0].n_in and Y.shape == (plan.labels, m)
-        if not (fits and X.dtype is plan.dtype and Y.dtype is plan.dtype):
+        # Not by identity, since an array that was pickled has a dtype of its own.
+        if not (fits and X.dtype == plan.dtype == Y.dtype):
             return None
         made = plan.arithmetic.as_vector(X)
         if made is None or not plan.takes(m, made[1]):
             return None
         x, y = made[0][np.newaxis], contiguous(Y).reshape(1, -1)
-        return _Inputs(batch, readonly(x), y, (0,), *plan.places(m, made[1]))
+        copied = not (np.may_share_memory(x, X) and np.may_share_memory(y, Y))
+        return _Inputs(batch, readonly(x), y, (0,), *plan.places(m, made[1]), copied)
 
 
 @attrs.frozen(eq=False)
@@ -205,6 +211,9 @@ class Whole:
             return iter(())
         plan, dtype = planned.plan, planned.plan.dtype
         pendings = self._pendings(state, dtype, len(inputs.which))
+        vectors = state.parameters.vector, *pendings[0].before
+        if not all([plan.reads(vector) for vector in vectors]):
+            return iter(())
         table = _table(pendings, inputs.which, plan.constants)
         count, m = len(table), inputs.batch.X.shape[1]
         made = [empty((count, plan.size), dtype) for _ in range(1 + plan.before)]
@@ -217,8 +226,7 @@ class Whole:
                 inputs.X,
                 inputs.Y,
                 *masks,
-                state.parameters.vector,
-                *pendings[0].before,
+                *vectors,
                 *made,
                 *planned.read,
                 empty(inputs.size, _FLOAT64),
@@ -297,7 +305,7 @@ class Whole:
         if count == 1:
             return pendings
         unknown = [freeze(np.full_like(vector, math.nan)) for vector in pending.before]
-        for _ in range(count - 1):
+        for ahead in range(1, count):
             try:
                 pending = begin(pending.state(*unknown), dtype, numerics)
             except Exception:  # whatever a function raises for NaN
@@ -306,8 +314,33 @@ class Whole:
                 return pendings * count
             if pending.kernel is not kernel or not all(map(is_, pending.before, unknown)):
                 break
+            if ahead in (1, count - 1) and not self._is_known(pending, pendings[-1], dtype):
+                return pendings[:1]
             pendings.append(pending)
         return pendings
+
+    def _is_known(self, pending: PendingUpdate, before: PendingUpdate, dtype: AnyDType) -> bool:
+        """Return whether the numbers of an update depend on no vector, as far as this can be tried.
+
+        A comparison with NaN is false, so a number that is chosen by one does not become NaN.
+
+        Args:
+            pending: The update, from vectors of NaN.
+            before: The update before it.
+            dtype: The dtype of the vectors.
+        """
+        begin, known = self.optimizer.begin, (pending.factor, pending.numbers)
+        assert begin is not None
+        for number in (0.0, math.inf, -math.inf):
+            vectors = [freeze(np.full_like(vector, number)) for vector in before.before]
+            try:
+                with np.errstate(all="ignore"):
+                    other = begin(before.state(*vectors), dtype, self.arithmetic.numerics)
+            except Exception:  # whatever a function raises for such numbers
+                return False
+            if (other.factor, other.numbers) != known or other.kernel is not pending.kernel:
+                return False
+        return True
 
     def _masks(self, masks: Sequence[Mask], state: TrainState, m: int, count: int) -> FloatArray:
         """Return the masks that stages draw in the next steps, a row for each step."""

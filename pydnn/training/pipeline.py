@@ -592,15 +592,17 @@ class TrainStep(Unchanging):
                 continue
             ahead, error = _read(source, count - 1)
             ahead.insert(0, batch)
+            several = len(ahead)
             while ahead:
                 count = 0
-                for taken in whole.take(state, ahead):
+                for taken in (
+                    whole.take(state, ahead[:several]) if several > 1 else [self(state, ahead[0])]
+                ):
                     yield taken
                     state, count = taken[0], count + 1
-                if not count:
-                    state, info = self(state, ahead[0])
-                    yield state, info
-                    count = 1
+                # Where one step has no form, the next ones may have none either, e.g. while all
+                # gradients are 0. A call for many of them would be in vain each time.
+                several = 2 * several if count else 1
                 del ahead[:count]
             if error is not None:
                 raise error

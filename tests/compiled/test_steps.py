@@ -1,5 +1,6 @@
 import functools
 import itertools
+import pickle
 
 import attrs
 import numpy as np
@@ -404,3 +405,92 @@ def test_training_stops_at_the_step_that_is_not_finite(numerics):
             found.append((costs, error.iteration, error.where))
     assert found[0] == found[1]
     assert len(found[0][0]) == found[0][1] == 3
+
+
+@pytest.mark.parametrize("first", [0, 3])  # the first step whose number depends on a vector
+@pytest.mark.parametrize("is_so", [lambda v: v.max() < 1e9, lambda v: np.abs(v).max() > 1e-9])
+def test_an_optimizer_may_choose_its_numbers_by_comparing_vectors(
+    is_so, first, texts_as_they_stand
+):
+    @engines.compilable
+    def kernel(factor, g, p, v, u, w):
+        np.add(v / 2, g, w)
+        np.multiply(w, factor, u)
+
+    def begin(state, dtype, numerics):
+        count, v = state
+        factor = -0.1 if count >= first and is_so(v) else -0.01
+        return PendingUpdate(kernel, (v,), lambda w: (count + 1, w), factor)
+
+    own = nn.optimizers.number_by_number(lambda params: (0, np.zeros(params.vector.size)), begin)
+    step, state = step_and_state([nn.relu()], NUMBERS(), own, numerics=nn.fast)
+    examples = [next(batches(np.float64))] * 6
+    expected = list(of_pairs(nn.scan(step, state, examples)))
+    with engines.using_engine("compiled"):
+        assert list(of_pairs(nn.scan(step, state, examples))) == expected
+        assert len(list(step.whole.take(state, examples))) == 1
+
+
+def with_vectors(state, change):
+    """The state with changed vectors of Adam."""
+    (adam, *others), evolve = state.optimizer_state, attrs.evolve
+    vectors = change(adam.gradients), change(adam.squares)
+    adam = evolve(adam, gradients=vectors[0], squares=vectors[1])
+    return evolve(state, optimizer_state=(adam, *others))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v[:-1].copy(),
+        lambda v: np.append(v, [1.0]),
+        lambda v: v.astype(np.float32),
+        lambda v: np.repeat(v, 2)[::2],
+        lambda v: np.append(np.zeros(1, np.uint8), v.view(np.uint8))[1:].view(v.dtype),
+    ],
+    ids=["shorter", "longer", "narrower", "with gaps", "not aligned"],
+)
+def test_vectors_that_a_kernel_cannot_read_are_left_to_numpy(change, texts_as_they_stand):
+    step, state = step_and_state([nn.relu()], NUMBERS(), nn.adam(), numerics=nn.fast)
+    batch = next(batches(np.float64))
+    with engines.using_engine("compiled"):
+        assert len(list(step.whole.take(state, [batch]))) == 1
+        assert not list(step.whole.take(with_vectors(state, change), [batch]))
+
+
+def test_arrays_that_were_pickled_are_taken_too(texts_as_they_stand):
+    step, state, batch = trained(nn.fast)
+    with engines.using_engine("compiled"):
+        for examples in (batch, pickle.loads(pickle.dumps(batch))):
+            for before in (state, pickle.loads(pickle.dumps(state))):
+                assert len(list(step.whole.take(before, [examples]))) == 1
+
+
+@ARITHMETICS
+def test_a_batch_shows_what_its_memory_holds_now(numerics, texts_as_they_stand):
+    step, state, batch = trained(numerics)
+    X, Y = (np.array(array, order="F") for array in (batch.X, batch.Y))
+    batch, results = nn.Batch(X, Y), {"numpy": [], "compiled": []}
+    for engine, made in results.items():
+        with engines.using_engine(engine):
+            for array in (X, Y):
+                made += of_pairs([step(state, batch)])
+                array *= 2
+                made += of_pairs([step(state, batch)])
+                array /= 2
+    assert results["numpy"] == results["compiled"]
+
+
+def test_a_fold_asks_for_few_steps_after_one_without_a_form(texts_as_they_stand, monkeypatch):
+    step, state, batch = trained(nn.fast)
+    asked = []
+
+    def take(self, state, batches):
+        asked.append(len(batches))
+        return iter(())
+
+    with engines.using_engine("compiled"):
+        monkeypatch.setattr(type(step.whole), "take", take)
+        assert len(list(nn.scan(step, state, [batch] * 20))) == 20
+    assert asked[0] == 20
+    assert sum(asked) < 20 + 20 * 4
