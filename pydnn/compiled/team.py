@@ -53,7 +53,7 @@ _TEXT = """
 @cores = global [MASK x i8] zeroinitializer     ; that they may use, one bit each
 @avoided = global i32 -1                        ; the core of the caller, which they leave to it
 @stopped = global i32 0
-@taken = internal global i32 0                  ; whether a caller has the team now
+@taken = internal global i32 0                  ; 1 if a caller has the team, + 2 if Python wants it
 @left = internal global i32 0                   ; jobs of this round that have not ended
 @round = global i32 0
 @function = internal global ptr null            ; of a job (place, data, argument)
@@ -95,7 +95,7 @@ done:
   ret void
 }
 
-; Wait until a gate shows a number.
+; Wait until a gate shows a number, or a later one.
 define internal void @pass(ptr %gate, i32 %number) {
   %mark = getelementptr i8, ptr %gate, i64 4
   %semaphore = getelementptr i8, ptr %gate, i64 8
@@ -103,7 +103,8 @@ define internal void @pass(ptr %gate, i32 %number) {
   br label %look
 look:
   %shown = load atomic i32, ptr %gate seq_cst, align 4
-  %open = icmp eq i32 %shown, %number
+  %ahead = sub i32 %shown, %number
+  %open = icmp sge i32 %ahead, 0
   br i1 %open, label %done, label %wait
 wait:
   PAUSE
@@ -114,7 +115,8 @@ wait:
 mark_it:
   store atomic i32 1, ptr %mark seq_cst, align 4
   %again = load atomic i32, ptr %gate seq_cst, align 4
-  %opened = icmp eq i32 %again, %number
+  %ahead_again = sub i32 %again, %number
+  %opened = icmp sge i32 %ahead_again, 0
   br i1 %opened, label %unmark, label %sleep
 unmark:
   %still = atomicrmw xchg ptr %mark, i32 0 seq_cst
@@ -173,17 +175,31 @@ define void @advance(i32 %index) {
   ret void
 }
 
-; Reserve the team, or return 0 if another caller has it.
-define i32 @take() {
+; Take the team, or return 0 if another caller has it, or Python wants it.
+define internal i32 @take() {
   %pair = cmpxchg ptr @taken, i32 0, i32 1 seq_cst seq_cst
   %took = extractvalue { i32, i1 } %pair, 1
   %result = zext i1 %took to i32
   ret i32 %result
 }
 
-define void @leave() {
-  store atomic i32 0, ptr @taken seq_cst, align 4
+define internal void @leave() {
+  call i32 @clear(i32 2)
   ret void
+}
+
+; From now on no caller takes the team. Return 0 if one still has it.
+define i32 @reserve() {
+  %taken = atomicrmw or ptr @taken, i32 2 seq_cst
+  %had = and i32 %taken, 1
+  %free = xor i32 %had, 1
+  ret i32 %free
+}
+
+; Keep only some bits of @taken.
+define i32 @clear(i32 %kept) {
+  %taken = atomicrmw and ptr @taken, i32 %kept seq_cst
+  ret i32 %taken
 }
 
 ; Keep the threads off the core of the caller, where they would wait until its turn ends.
@@ -223,8 +239,8 @@ done:
   ret void
 }
 
-; What OpenBLAS calls: do its jobs at the same time, the first one on this thread. If another
-; caller has the team, or there are too many jobs, OpenBLAS's own threads do the others.
+; What OpenBLAS calls: do its jobs at the same time, the first one on this thread. If the team is
+; taken, or there are too many jobs, OpenBLAS's own threads do the others. There may be none.
 define void @run(i32 %sync, ptr %function, i32 %jobs, i64 %step, ptr %data, i32 %argument) {
 entry:
   %others = sub i32 %jobs, 1
@@ -241,7 +257,12 @@ too_few:
 alone:
   %second = getelementptr i8, ptr %data, i64 %step
   %number_of_others = sext i32 %others to i64
+  %single = icmp eq i32 %others, 0
+  br i1 %single, label %do_first, label %give
+give:
   call i32 @pydnn_exec_blas_async(i64 1, ptr %second)
+  br label %do_first
+do_first:
   call void %function(i32 SPARE, ptr %data, i32 %argument)
   call i32 @pydnn_exec_blas_async_wait(i64 %number_of_others, ptr %second)
   ret void
@@ -307,34 +328,45 @@ class _Team:
         self._receive = _named(blas, "set_threads_callback_function")
         self._receive.argtypes, self._receive.restype = [ctypes.c_void_p], None
         self._run = self._engine.get_function_address("run")
-        self._take = self._function("take", ctypes.c_int)
-        self._leave = self._function("leave", None)
+        self._reserve = self._function("reserve", ctypes.c_int)
+        self._clear = self._function("clear", ctypes.c_int, ctypes.c_int)
         self._advance = self._function("advance", None, ctypes.c_int)
         self._work = self._function("work", None, ctypes.c_int64, ctypes.c_int)
         self._size, self._stopped = self._numbers("size"), self._numbers("stopped")
+        self._turn = threading.RLock()  # of the threads of Python that reserve the team
         self._threads: list[threading.Thread] = []
         self._ended = False
-        self.at_work = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether OpenBLAS hands its jobs to the team."""
+        return bool(self._receiver.value == self._run)
 
     def begin(self) -> None:
         """Let OpenBLAS hand its jobs to the team, unless somebody else receives them."""
         helpers = (blas_threads.blas_threads() or 1) - 1
         if self._ended or not 0 < helpers < min(usable_cores(), _MOST) or self._receiver.value:
             return
+        if self._stopped[0]:
+            self.stop()  # again, since an interruption ended it
         if len(self._threads) < helpers:
             # In another thread, since an interruption reaches only the main one: a thread that
             # runs, but is not in the list, would do the jobs of the next one a second time.
             hiring = threading.Thread(target=self._hire, args=(helpers,))
-            hiring.start()
+            try:
+                hiring.start()
+            except RuntimeError:  # the system starts no more threads
+                self._ended = True
+                return
             hiring.join()
-        self._receive(self._run)
-        self.at_work = True
+        with self.reserved():  # which ends a reservation that an interruption left
+            if len(self._threads) >= helpers:
+                self._receive(self._run)
 
     def rest(self) -> None:
         """Let OpenBLAS use its own threads again."""
         if self.at_work:
             self._receive(None)
-            self.at_work = False
 
     def stop(self) -> None:
         """Rest, and end the threads."""
@@ -354,33 +386,41 @@ class _Team:
     def forget(self) -> None:
         """Take note that the threads are gone, in a forked process."""
         self.rest()
-        self._threads, self._size[0] = [], 0
-        self._leave()
+        self._threads, self._size[0], self._stopped[0] = [], 0, 0
+        self._turn = threading.RLock()  # that no thread of the parent holds
+        self._clear(0)
 
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
         """A context in which the team has no work."""
-        while not self._take():
-            time.sleep(1e-4)
-        try:
-            yield
-        finally:
-            self._leave()
+        # An interruption may come after `_reserve`, before `try`. Then products use OpenBLAS's own
+        # threads until the next reservation ends.
+        with self._turn:
+            while not self._reserve():
+                time.sleep(1e-4)
+            try:
+                yield
+            finally:
+                self._clear(1)
 
     def _hire(self, helpers: int) -> None:
         gates, known = self._numbers("gates", 32 * _MOST), self._numbers("threads", _MOST)
         cores = sum(1 << core for core in os.sched_getaffinity(0) if core < _CORES)
-        with self.reserved(), contextlib.suppress(RuntimeError):  # of the system: no more threads
+        with self.reserved():
             self._numbers("cores", _CORES // 32)[:] = [
                 cores >> 32 * i & 0xFFFFFFFF for i in range(_CORES // 32)
             ]
             self._numbers("avoided")[0] = 0xFFFFFFFF  # no core yet
-            for index in range(len(self._threads), helpers):
+            for index in range(len(self._threads), 0 if self._ended else helpers):
                 numbers = index, gates[32 * index]
                 thread = threading.Thread(
                     target=self._work, args=numbers, name="pydnn team", daemon=True
                 )
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the system starts no more threads
+                    self._ended = True
+                    return
                 self._threads.append(thread)
                 known[index] = thread.native_id or 0
                 self._size[0] = index + 1

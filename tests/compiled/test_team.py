@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from compiled.test_hazards import interrupted_after
 import pydnn as nn
 from pydnn.compiled import team
 from pydnn.engines import using_engine
-from pydnn.numerics.blas_threads import blas_threads, using_blas_threads
+from pydnn.numerics.blas_threads import blas_libraries, blas_threads, using_blas_threads
 from pydnn.processors import usable_cores
 
 KEY = nn.Key(1)
@@ -107,20 +108,125 @@ def test_threads_that_multiply_at_the_same_time_get_the_bits_of_one():
 
 def test_the_number_of_threads_changes_only_while_the_team_has_no_work(monkeypatch):
     team.begin()
-    counts, waits = [], threading.Event()
+    counts, works_now, waits = [], threading.Event(), threading.Event()
     monkeypatch.setattr(team, "time", types.SimpleNamespace(sleep=lambda _: waits.set()))
 
     def change():
+        assert works_now.wait(30)
         with using_blas_threads(1):
             counts.append(blas_threads())
 
-    with TEAM.reserved():  # as a product has it
-        thread = threading.Thread(target=change)
-        thread.start()
+    def job(place, data, argument):
+        works_now.set()
         assert waits.wait(30)
-        assert blas_threads() == 2
+        counts.append(blas_threads())
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    handed(job, 1)
     thread.join()
-    assert counts == [1]
+    assert counts == [2, 1]
+    assert works()
+
+
+JOB = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+
+
+def handed(function, count):
+    """Hand jobs to the team as OpenBLAS does; return (place, job, argument) of each, in order."""
+    calls, data = [], ctypes.create_string_buffer(24 * count)
+
+    def job(place, mine, argument):
+        calls.append((place, (mine - ctypes.addressof(data)) // 24, argument))
+        function(place, mine, argument)
+
+    types_ = ctypes.c_int, JOB, ctypes.c_int, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
+    ctypes.CFUNCTYPE(None, *types_)(TEAM._run)(1, JOB(job), count, 24, data, 7)
+    return sorted(calls, key=lambda call: call[1])
+
+
+def test_jobs_are_done_at_the_same_time_in_places_that_openblas_does_not_use():
+    team.begin()
+    meet = threading.Barrier(2)
+    (place, *first), (other, *second) = handed(lambda *_: meet.wait(30), 2)
+    assert (first, second) == ([0, 7], [1, 7])
+    with TEAM.reserved():
+        [(spare, *alone)] = handed(lambda *_: None, 1)
+    assert alone == [0, 7]
+    places = team._places(next(blas_libraries()))
+    assert len({place, other, spare}) == 3
+    # OpenBLAS's own threads have the first places, and one team of the largest size the last ones.
+    assert {place, other} <= set(range(places - team._MOST, places))
+    assert team._MOST <= spare + 1 < places - team._MOST + 1
+
+
+def test_a_product_of_one_job_is_computed_while_the_team_is_taken():
+    # OpenBLAS cuts a product with few rows into one job, and no memory after that is a job.
+    rows, v = KEY.at("rows").normal((3, 200_000)), KEY.at("v").normal(200_000)
+    columns = np.asfortranarray(rows)
+    expected = rows @ v, columns @ v
+    team.begin()
+    with TEAM.reserved():
+        products = rows @ v, columns @ v
+    assert all(np.array_equal(*pair) for pair in zip(products, expected, strict=True))
+
+
+def interrupted_in(monkeypatch, name):
+    """Let a function of the team be interrupted once, after it did its work."""
+    function = getattr(TEAM, name)
+
+    def interrupts(*args):
+        monkeypatch.setattr(TEAM, name, function)
+        function(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TEAM, name, interrupts)
+
+
+def test_an_interruption_between_reservation_and_use_keeps_nobody_waiting(monkeypatch):
+    interrupted_in(monkeypatch, "_reserve")
+    with pytest.raises(KeyboardInterrupt), using_blas_threads(1):
+        pass
+    assert np.array_equal(A @ B, AB)
+    assert works()
+
+
+def test_an_interruption_after_openblas_got_the_team_leaves_it_to_the_next_rest(monkeypatch):
+    interrupted_in(monkeypatch, "_receive")
+    with pytest.raises(KeyboardInterrupt):
+        team.begin()
+    assert TEAM.at_work
+    team.rest()
+    assert TEAM._receiver.value is None
+    assert works()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_an_interrupted_stop_is_finished_before_the_team_works_again(monkeypatch):
+    assert works()
+    interrupted_in(monkeypatch, "_advance")
+    with pytest.raises(KeyboardInterrupt):
+        TEAM.stop()
+    assert np.array_equal(A @ B, AB)
+    assert works()
+    assert [thread.is_alive() for thread in TEAM._threads] == [True]
+
+
+@pytest.mark.parametrize("fails", ["pydnn team", ""])
+def test_a_system_that_starts_no_more_threads_leaves_openblas_its_own(fails, monkeypatch):
+    def start(thread):
+        if fails in thread.name:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    real = threading.Thread.start
+    TEAM.stop()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        patch.setattr(TEAM, "_ended", False)
+        team.begin()
+        assert not TEAM.at_work
+        assert np.array_equal(A @ B, AB)
     assert works()
 
 
@@ -263,3 +369,28 @@ def test_a_process_ends_while_a_thread_multiplies():
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
+
+
+AT_EXIT = """
+import atexit, os
+os.environ["OPENBLAS_NUM_THREADS"] = "2"
+import numpy as np
+from pydnn.compiled import team
+def report():  # after the end of the team, since the function that was registered last comes first
+    theirs = team._team()
+    theirs.begin()
+    print(theirs._receiver.value, theirs._threads, np.array_equal(a @ a, product))
+atexit.register(report)
+a = np.ones((300, 300))
+product = a @ a
+team.begin()
+a @ a
+print(len(team._team()._threads))
+"""
+
+
+def test_the_threads_end_and_openblas_has_its_own_before_python_ends():
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\nNone [] True\n", "")
