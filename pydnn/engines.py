@@ -219,8 +219,9 @@ def chosen_engine() -> str:
     """Return the engine that the user chose: by `using_engine`, by PYDNN_ENGINE, or "auto".
 
     Raises:
-        BadInput: If the environment variable PYDNN_ENGINE names no engine.
+        BadInput: If the environment variable PYDNN_ENGINE names no engine, or PYDNN_COMPILE no way.
     """
+    compiles_here()  # now, since later, while a kernel is called, nobody would read what is wrong
     for choice in reversed(_choices):
         if choice.name is not None:
             return choice.name

@@ -107,6 +107,14 @@ def test_an_unknown_engine_is_refused(monkeypatch):
         chosen_engine()
 
 
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_a_way_to_compile_that_does_not_exist_is_reported_before_a_job(engine, monkeypatch):
+    monkeypatch.setenv("PYDNN_COMPILE", "her")
+    message = r"there is no way in PYDNN_COMPILE 'her': did you mean 'here'\?"
+    with using_engine(engine), pytest.raises(BadInput, match=message):
+        engines.engine_for(1.0)
+
+
 def test_auto_compiles_long_jobs_only(no_variable):
     pytest.importorskip("numba")
     assert engine_for(MUCH) == "compiled"
