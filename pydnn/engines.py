@@ -221,7 +221,7 @@ def chosen_engine() -> str:
     Raises:
         BadInput: If the environment variable PYDNN_ENGINE names no engine, or PYDNN_COMPILE no way.
     """
-    compiles_here()  # now, since later, while a kernel is called, nobody would read what is wrong
+    compiles_here()  # now, since what is wrong is no error while a kernel is called
     for choice in reversed(_choices):
         if choice.name is not None:
             return choice.name
@@ -239,13 +239,14 @@ def using_engine(name: str) -> Iterator[None]:
     or broken, NumPy does the work of "compiled", too, and one warning says so.
 
     Raises:
-        BadInput: If there is no such engine.
+        BadInput: If there is no such engine, or PYDNN_COMPILE names no way.
 
     Example:
         >>> with using_engine("numpy"):
         ...     pass  # nn.train(recipe, data)
     """
     expect_known("engine", name, ENGINES)
+    compiles_here()  # now, since what is wrong is no error while a kernel is called
     with _working(name, chosen=name):
         yield
 

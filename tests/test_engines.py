@@ -111,7 +111,10 @@ def test_an_unknown_engine_is_refused(monkeypatch):
 def test_a_way_to_compile_that_does_not_exist_is_reported_before_a_job(engine, monkeypatch):
     monkeypatch.setenv("PYDNN_COMPILE", "her")
     message = r"there is no way in PYDNN_COMPILE 'her': did you mean 'here'\?"
-    with using_engine(engine), pytest.raises(BadInput, match=message):
+    with pytest.raises(BadInput, match=message), using_engine(engine):
+        pass
+    monkeypatch.setenv("PYDNN_ENGINE", engine)
+    with pytest.raises(BadInput, match=message):
         engines.engine_for(1.0)
 
 
