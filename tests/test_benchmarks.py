@@ -188,8 +188,8 @@ def test_plain_results_are_json_and_the_picture_is_drawn(tmp_path):
     bars = pytest.importorskip("bars")
     plain = suite.as_plain(ROWS, suite.judge(ROWS), {("P1", "scikit-learn"): "gone"}, threads=2)
     assert json.loads(json.dumps(plain))["limits"][0]["met"] is False
-    first_steps = [suite.Row(limit.work, "pydnn", (1.0,)) for limit in suite.LIMITS]
-    bars.save_bars(tmp_path / "bars.png", [*ROWS, *first_steps], note="here")
+    of_all_works = [suite.Row(limit.work, "pydnn", (1.0,)) for limit in suite.LIMITS]
+    bars.save_bars(tmp_path / "bars.png", [*ROWS, *of_all_works], note="here")
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
 
 
