@@ -136,7 +136,7 @@ def test_all_parts_have_the_bits_of_the_numpy_path(
     optimizer = list(OPTIMIZERS.values())[number % 3](learning_rate=0.01)
     step = nn.make_train_step(network, LOSSES[loss], optimizer, numerics=numerics)
     state = nn.initial_state(network, optimizer, (n_in,), key=nn.Key(number), dtype=dtype)
-    X = np.asarray(nn.Key(1).normal((n_in, m)).astype(dtype), order="CF"[number % 2])
+    X = np.asarray(0.3 * nn.Key(1).normal((n_in, m)), dtype, order="CF"[number % 2])
     Y = nn.Key(2).integers(
         n_out if loss == "softmax" else 2, (1 if loss == "softmax" else n_out, m)
     )
