@@ -36,7 +36,8 @@ def test_every_bit_is_that_of_numpys_form(dtype, name, data):
         st.sampled_from([(), (0,), (1,), (7,), (8,), (33,), (3, 0), (3, 5), (2, 3, 4)])
     )
     x = data.draw(laid_out(dtype, shape, numbers(dtype, *turns)))
-    assert_same_bits(lambda: getattr(portable, name)(x), any_nan=False)
+    # Of erf(NaN) in float64, NumPy's own loops keep the payload at some places of an array only.
+    assert_same_bits(lambda: getattr(portable, name)(x), any_nan=name == "erf")
 
 
 def test_neither_layout_nor_length_changes_a_bit():
