@@ -101,6 +101,15 @@ def test_large_products_have_the_bits_of_fast_arithmetic(m, n, k):
                 assert out.tobytes() == fast.matmul(left, right).tobytes()
 
 
+@has_products
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_negative_zero_keeps_its_sign_as_in_fast_arithmetic(dtype):
+    a, b, out = np.full((1, 1), -0.0, dtype), np.ones((1, 1), dtype), np.empty(1, dtype)
+    blas.product(blas.products_of(dtype), a[0], 0, False, b[0], 0, False, out, 0, 1, 1, 1)
+    assert out.tobytes() == fast.matmul(a, b).tobytes()
+    assert np.signbit(out[0])
+
+
 def test_few_rows_by_a_very_large_matrix_are_no_product_of_kernels():
     assert not blas.is_a_product(20, 1000, 1000)
     assert blas.is_a_product(65, 1000, 1000)

@@ -47,6 +47,16 @@ def test_every_bit_is_that_of_numpys_form(arithmetic, dtype, data):
 
 
 @in_both
+def test_the_loss_of_a_certain_class_is_the_zero_of_numpys_form(arithmetic):
+    Z, Y = np.array([[50.0, 3.0], [0.0, 3.0]]), np.zeros((1, 2))
+    done, losses, slopes = by_kernel(arithmetic, Z, Y)
+    expected = entries(Z, Y, arithmetic.numerics)
+    assert done
+    assert losses[0] == 0.0
+    assert (losses.tobytes(), slopes.tobytes()) == tuple(each.tobytes() for each in expected)
+
+
+@in_both
 def test_logits_infinitely_far_below_the_largest_are_left_to_the_numpy_path(arithmetic):
     largest = np.finfo(np.float64).max
     for other in (-np.inf, -largest):

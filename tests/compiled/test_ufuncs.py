@@ -94,6 +94,14 @@ def test_sums_and_maxima_have_the_bits_of_numpy(x, data):
     assert sums.tobytes() == np.add.reduce(matrix).tobytes()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_single_column_is_summed_in_pairs(dtype):
+    x, total = np.random.default_rng(0).normal(size=3000).astype(dtype), np.empty(1, dtype)
+    sum_of_columns(loop_of(np.add, dtype), x, 0, total, 0, x.size, 1)
+    assert total.tobytes() == np.add.reduce(x[:, np.newaxis]).tobytes()
+    assert total[0] != np.cumsum(x)[-1]  # one after the other
+
+
 def test_a_sum_of_negative_zeros_and_one_of_long_rows():
     add, x = loop_of(np.add, np.dtype("f4")), np.full(2, -0.0, "f4")
     total = np.empty(1, "f4")

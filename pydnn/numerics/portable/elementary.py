@@ -336,6 +336,9 @@ logistic = _elementwise(_logistic)
 
 def _erf(x: FloatArray, y: FloatArray) -> None:
     y[...] = error_function(x, exp)
+    nan = x != x
+    if nan.any():  # NumPy's loops keep the payload of a NaN at some places of an array only
+        y[nan] = np.copysign(np.nan, x[nan])
 
 
 erf = _elementwise(_erf)
